@@ -1,0 +1,252 @@
+"""Bytes of a recording -> waveform, or the one reason why not.
+
+    audio = wav.decode(pathlib.Path("yes/0a7c2a8d_nohash_0.wav").read_bytes())
+    audio.samples.shape, audio.sample_rate_hz, audio.encoding    # (16000, 1), 16000, 'PCM_16'
+
+RIFF/WAVE with PCM or float samples is read here (a canonical one-second clip in a few
+microseconds); every other container and codec goes through libsndfile, which is imported when the
+first such file comes. Where both read a file they agree sample for sample, except that
+
+- a data size of zero is taken to be a streaming writer's placeholder when the RIFF size does not
+  fit the file either; libsndfile does so only for a RIFF size of 8;
+- of several data chunks the first counts, as the format says;
+- 16-bit floats are refused, where libsndfile reads them as something else.
+"""
+
+import dataclasses
+import io
+import struct
+from typing import Any
+
+import numpy as np
+
+from pipelines import riff
+
+REASONS: dict[str, str] = {
+    "empty": "the file has no bytes",
+    "not_audio": "no audio container that is known here",
+    "mangled": "a text-mode transfer replaced bytes by U+FFFD; the samples are gone",
+    "truncated_header": "the file ends before its first sample",
+    "bad_header": "the header contradicts itself or is impossible (no channels, 0 Hz, ...)",
+    "no_samples": "a complete header, but not one whole frame of samples",
+    "unsupported_encoding": "a known container holding a codec or sample width that is not",
+    "unreadable": "the decoder gave up on the file",
+    "non_finite": "samples that are NaN or infinite (also beyond the range of float32)",
+    "too_long": "longer than max_seconds",
+    "too_large": f"more than {2**27:,} samples over all channels",
+}
+
+MAX_CHANNELS = 1024  # libsndfile's own limit
+MAX_SAMPLE_RATE_HZ = 2**20  # instruments reach 1 MHz; beyond it resampling would need gigabytes
+MAX_VALUES = 2**27  # samples x channels, 512 MiB of float32: what one file may cost a worker
+
+_CANONICAL = struct.Struct("<4sI8sIHHIIHH4sI")  # RIFF, size, WAVEfmt_, 16, six fields, data, size
+_INT16_SCALE = np.float32(2.0**-15)
+_FLOAT32 = np.dtype(np.float32)
+_BLOCK_VALUES = 2**18
+
+
+class Rejected(ValueError):
+    """A recording that cannot be decoded. `reason` is a key of REASONS, `detail` a sentence."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type["Rejected"], tuple[str, str]]:
+        return Rejected, (self.reason, self.detail)  # it crosses process boundaries
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Audio:
+    """A decoded recording.
+
+    Attributes:
+      samples: float32 `[num_samples, num_channels]`; integer PCM scaled to [-1, 1), floats as
+        stored. Treat it as read-only: for float files it may be a view on the file's bytes.
+      sample_rate_hz: 1 to MAX_SAMPLE_RATE_HZ.
+      encoding: libsndfile's subtype name: PCM_U8, PCM_16, PCM_24, PCM_32, FLOAT, DOUBLE, ULAW, ...
+      container: libsndfile's major format name: WAV, WAVEX, RF64, AIFF, FLAC, OGG, ...
+      truncated: fewer samples are present than the header declares; these are the ones present.
+    """
+
+    samples: np.ndarray
+    sample_rate_hz: int
+    encoding: str
+    container: str
+    truncated: bool
+
+
+def decode(data: bytes, *, max_seconds: float = 600.0) -> Audio:
+    """Decode one recording of any supported encoding.
+
+    Args:
+      data: the whole file.
+      max_seconds: longer recordings are rejected, before memory is spent on them.
+
+    Returns:
+      The waveform and what it was made from.
+
+    Raises:
+      Rejected: with one of REASONS, whatever the bytes. Nothing else is raised.
+    """
+    if len(data) >= 44:
+        riff_id, _, wave, fmt_size, tag, channels, rate, _, align, bits, name, size = (
+            _CANONICAL.unpack_from(data)
+        )
+        if (
+            size == len(data) - 44 > 1
+            and (tag, channels, align, bits, fmt_size) == (1, 1, 2, 16, 16)
+            and (riff_id, wave, name) == (b"RIFF", b"WAVEfmt ", b"data")
+            and 0 < rate <= MAX_SAMPLE_RATE_HZ
+            and size <= 2 * MAX_VALUES
+            and size <= 2 * rate * max_seconds
+        ):
+            samples = np.ndarray((size >> 1, 1), "<i2", data, 44).astype(_FLOAT32)
+            samples *= _INT16_SCALE
+            return Audio(
+                samples=samples,
+                sample_rate_hz=rate,
+                encoding="PCM_16",
+                container="WAV",
+                truncated=False,
+            )
+    return _decode_any(data, max_seconds=max_seconds)
+
+
+def _decode_any(data: bytes, *, max_seconds: float) -> Audio:
+    if not data:
+        raise Rejected("empty", "the file has no bytes")
+    if _is_mangled(data):
+        raise Rejected("mangled", "every byte that is not text was replaced by U+FFFD")
+    if data[:4] == b"RIFF":
+        return _decode_riff(data, max_seconds=max_seconds)
+    return _decode_libsndfile(data, truncated=False, max_seconds=max_seconds)
+
+
+def _is_mangled(data: bytes) -> bool:
+    """Whether these are binary bytes after a pass through a UTF-8 decoder that replaces errors.
+
+    All of such a file is valid UTF-8 and has U+FFFD in it; real audio breaks UTF-8 within its first
+    few dozen bytes, where this stops. NUL tells it from a text that quotes U+FFFD.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return "\ufffd" in text and "\0" in text
+
+
+def _decode_riff(data: bytes, *, max_seconds: float) -> Audio:
+    if data[8:12] != b"WAVE":
+        if len(data) < 12:
+            raise Rejected("truncated_header", f"{len(data)} bytes of a RIFF header of 12")
+        raise Rejected("not_audio", f"a RIFF file of form {data[8:12]!r}, not b'WAVE'")
+    layout = riff.find_samples(data)
+    if isinstance(layout, str):
+        kind, _, detail = layout.partition(": ")
+        reasons = {"truncated": "truncated_header", "absent": "no_samples", "bad": "bad_header"}
+        raise Rejected(reasons[kind], detail)
+    _check_header(layout.num_channels, layout.sample_rate_hz)
+    ambiguous = layout.bits == 24 and layout.block_align == 4 * layout.num_channels
+    if layout.tag not in (riff.PCM, riff.IEEE_FLOAT) or ambiguous:
+        # libsndfile tells 24-bit samples in four bytes from a wrong block_align by the samples.
+        return _decode_libsndfile(data, truncated=layout.truncated, max_seconds=max_seconds)
+    if layout.bits == 0:
+        raise Rejected("bad_header", "0 bits per sample")
+    encoding = riff.encoding(layout)
+    if encoding is None:
+        detail = f"{layout.bits}-bit samples of format tag {layout.tag}"
+        raise Rejected("unsupported_encoding", detail)
+    frame_bytes = riff.BYTES_PER_SAMPLE[encoding] * layout.num_channels
+    num_samples = layout.num_bytes // frame_bytes
+    _check_size(num_samples, layout.num_channels, layout.sample_rate_hz, max_seconds)
+    samples = riff.to_float32(
+        data, encoding=encoding, offset=layout.offset, count=num_samples * layout.num_channels
+    )
+    if layout.tag == riff.IEEE_FLOAT:
+        _check_finite(samples)
+    return Audio(
+        samples=samples.reshape(num_samples, layout.num_channels),
+        sample_rate_hz=layout.sample_rate_hz,
+        encoding=encoding,
+        container=layout.container,
+        truncated=layout.truncated,
+    )
+
+
+class _Bytes(io.BytesIO):
+    """A file of bytes on which a seek to nowhere stays put, as `lseek` would, without a traceback.
+
+    libsndfile makes such seeks on broken files, and an exception cannot cross its C code.
+    """
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
+
+
+# libsndfile's public error codes; all others mean that its decoder gave up.
+_LIBSNDFILE_REASONS = {1: "not_audio", 3: "unreadable", 4: "unsupported_encoding"}
+
+
+def _decode_libsndfile(data: bytes, *, truncated: bool, max_seconds: float) -> Audio:
+    import soundfile  # here, so that a corpus of plain WAVs never loads it
+
+    try:
+        with soundfile.SoundFile(_Bytes(data)) as file:
+            _check_header(file.channels, file.samplerate)
+            samples = _read_blocks(file, max_seconds=max_seconds)
+            declared, rate = file.frames, file.samplerate
+            encoding, container = file.subtype, file.format
+    except soundfile.LibsndfileError as error:
+        reason = _LIBSNDFILE_REASONS.get(error.code, "unreadable")
+        raise Rejected(reason, error.error_string) from error
+    _check_size(len(samples), samples.shape[1], rate, max_seconds)
+    _check_finite(samples)
+    return Audio(
+        samples=samples,
+        sample_rate_hz=rate,
+        encoding=encoding,
+        container=container,
+        truncated=truncated or len(samples) < declared,
+    )
+
+
+def _read_blocks(file: Any, *, max_seconds: float) -> np.ndarray:
+    """Read to the end by blocks, because the number of frames in a header may be a lie."""
+    blocks = []
+    total = 0
+    while True:
+        block = file.read(max(1, _BLOCK_VALUES // file.channels), "float32", always_2d=True)
+        if not len(block):
+            break
+        total += len(block)
+        _check_size(total, file.channels, file.samplerate, max_seconds)
+        blocks.append(block)
+    return np.concatenate(blocks) if blocks else np.empty((0, file.channels), np.float32)
+
+
+def _check_header(num_channels: int, sample_rate_hz: int) -> None:
+    if not 1 <= num_channels <= MAX_CHANNELS:
+        raise Rejected("bad_header", f"{num_channels} channels; expected 1 to {MAX_CHANNELS}")
+    if not 1 <= sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
+        raise Rejected("bad_header", f"{sample_rate_hz} Hz; expected 1 to {MAX_SAMPLE_RATE_HZ}")
+
+
+def _check_size(num_samples: int, num_channels: int, rate_hz: int, max_seconds: float) -> None:
+    if num_samples == 0:
+        raise Rejected("no_samples", "not one whole frame of samples")
+    if num_samples > rate_hz * max_seconds:
+        raise Rejected("too_long", f"{num_samples / rate_hz:.1f} s; expected at most {max_seconds}")
+    if num_samples * num_channels > MAX_VALUES:
+        detail = f"{num_samples} samples x {num_channels} channels; expected at most {MAX_VALUES}"
+        raise Rejected("too_large", detail)
+
+
+def _check_finite(samples: np.ndarray) -> None:
+    if not np.isfinite(samples).all():
+        raise Rejected("non_finite", "NaN or infinity among the samples")
