@@ -128,7 +128,8 @@ class FeatureSpec:
         if not 0 <= self.lower_hz < self.upper_edge_hz <= self.sample_rate_hz / 2:
             raise ValueError(
                 "mel edges must satisfy 0 <= --lower_hz < --upper_hz <= "
-                f"{self.sample_rate_hz / 2:g} (half the sample rate); got {self.lower_hz:g} and {self.upper_edge_hz:g}"
+                f"{self.sample_rate_hz / 2:g} (half the sample rate); "
+                f"got {self.lower_hz:g} and {self.upper_edge_hz:g}"
             )
         if not self.log_offset > 0:
             raise ValueError(f"--log_offset must be positive; got {self.log_offset}")

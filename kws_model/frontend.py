@@ -125,10 +125,8 @@ def mel_filterbank(spec: FeatureSpec) -> Float32:
     has area 1 over Hz (htk=False, norm="slaney").
     """
     to_mel, to_hz = _MEL_SCALES[spec.mel_scale]
-    mels = np.linspace(
-        *to_mel(np.array([spec.lower_hz, spec.upper_edge_hz])),
-        spec.num_mel_bins + 2,
-    )
+    lower_mel, upper_mel = to_mel(np.array([spec.lower_hz, spec.upper_edge_hz]))
+    mels = np.linspace(lower_mel, upper_mel, spec.num_mel_bins + 2)
     edges_hz = to_hz(mels)  # [num_mel_bins + 2]
     bins_hz = np.arange(spec.num_bins) * (spec.sample_rate_hz / spec.fft_size)
     lower, center, upper = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
