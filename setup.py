@@ -15,6 +15,7 @@ BASE = [
     "soxr>=0.3.7",
     "tqdm>=4.60",
     "tyro>=0.9",
+    "xxhash>=3.0",
 ]
 TRAIN = [
     "keras>=3.8",  # 3.8 is the first whose fit() reduces the loss rightly under MirroredStrategy

@@ -77,7 +77,11 @@ def parse(options_class: type, flags: Sequence[str], *, command: str) -> Any:
     try:
         with contextlib.redirect_stderr(words):
             options: Any = tyro.cli(
-                options_class, args=own, prog=f"kws {command}", use_underscores=True
+                options_class,
+                args=own,
+                prog=f"kws {command}",
+                use_underscores=True,
+                config=(tyro.conf.OmitArgPrefixes,),
             )
         return dataclasses.replace(options, beam_options=tuple(beam)) if beam else options
     except SystemExit as exit_:
@@ -95,6 +99,8 @@ def _unbox(message: str) -> str:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -22,14 +22,14 @@ VERSION = "1.0.0"  # of the layout: TensorFlow Datasets wants one
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One TFRecord file."""
+    """One TFRecord file; `xxh3_128` is the checksum of its bytes in hex (`xxhsum -H2`)."""
 
     split: str
     index: int
     filename: str
     num_examples: int
     num_bytes: int
-    sha256: str
+    xxh3_128: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

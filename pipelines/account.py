@@ -1,0 +1,130 @@
+"""What became of every recording: fold the shards' summaries, reconcile, write the metadata."""
+
+import contextlib
+import dataclasses
+import glob
+import json
+import os
+from collections import Counter
+from collections.abc import Collection
+from typing import Any
+
+from kws_model.dataset_info import SPLITS, DatasetInfo
+from pipelines import manifest
+from pipelines.shard_plan import Plan
+from pipelines.shards import UNFINISHED, ShardJob, ShardSummary, whole_file
+
+PLAN = "plan.json"  # in the output folder while a job runs
+
+
+def reconcile(
+    summaries: list[ShardSummary], plan: Plan, *, max_failure_fraction: float
+) -> dict[str, Any]:
+    """The account of the whole dataset.
+
+    Returns:
+      `found`, `made`: clips; `rejected`, `excluded`: clips by reason; `splits`: for each split the
+      clips of each label.
+
+    Raises:
+      ValueError: nothing was made, or a greater fraction than allowed was rejected.
+      AssertionError: recordings got lost; our mistake, whatever the input.
+    """
+    rejected = sum((summary.rejected for summary in summaries), Counter())
+    excluded = sum((summary.excluded for summary in summaries), Counter())
+    splits = {split: _made(summaries, split) for split in SPLITS if plan.num_shards[split]}
+    found = sum(plan.num_clips.values())
+    made = sum(sum(labels.values()) for labels in splits.values())
+    assert found == made + rejected.total() + excluded.total(), (found, made, rejected, excluded)
+    if not made or rejected.total() > max_failure_fraction * (made + rejected.total()):
+        raise ValueError(_failure(summaries, rejected, made, max_failure_fraction))
+    return {
+        "found": found,
+        "made": made,
+        "rejected": dict(sorted(rejected.items())),
+        "excluded": dict(sorted(excluded.items())),
+        "splits": splits,
+    }
+
+
+def _made(summaries: list[ShardSummary], split: str) -> dict[str, int]:
+    ours = [s.made for s in summaries if s.shard is not None and s.shard.split == split]
+    return dict(sorted(sum(ours, Counter()).items()))
+
+
+def _failure(
+    summaries: list[ShardSummary], rejected: Counter[str], made: int, allowed: float
+) -> str:
+    tried = made + rejected.total()
+    reasons = ", ".join(f"{reason} {count}" for reason, count in rejected.most_common())
+    offenders = [offender for summary in summaries for offender in summary.offenders]
+    first = {reason: (path, detail) for reason, path, detail in sorted(offenders, reverse=True)}
+    shown = "; ".join(f"{path} ({reason}: {why})" for reason, (path, why) in sorted(first.items()))
+    return (
+        f"{rejected.total():,} of {tried:,} recordings can't be used, more than "
+        f"--max_failure_fraction {allowed:g}: {reasons}. For example {shown}. Mend or remove them "
+        "(the manifest names each), or allow more"
+    )
+
+
+def write_plan(output: str, plan: Plan) -> None:
+    """Leaves the plan where the driver of a local job can see it."""
+    with whole_file(os.path.join(output, PLAN)) as file:
+        file.write(json.dumps(dataclasses.asdict(plan)).encode())
+
+
+def read_plan(output: str) -> dict[str, Any] | None:
+    """What `write_plan` left, None before it has."""
+    try:
+        with open(os.path.join(output, PLAN), encoding="utf-8") as file:
+            return dict(json.load(file))
+    except FileNotFoundError:
+        return None
+
+
+def write_metadata(
+    job: ShardJob,
+    plan: Plan,
+    summaries: list[ShardSummary],
+    *,
+    total: dict[str, Any],
+    preparation: dict[str, Any],
+) -> DatasetInfo:
+    """Removes what earlier attempts left, then writes the metadata, `dataset_info.json` last."""
+    shards = [summary.shard for summary in summaries if summary.shard is not None]
+    info = DatasetInfo(
+        name=job.name,
+        spec=job.spec,
+        labels=plan.labels,
+        shards=tuple(sorted(shards, key=lambda s: (SPLITS.index(s.split), s.index))),
+        account=total,
+        preparation=preparation,
+    )
+    parts = {manifest.part_filename(*key) for key in plan.shard_keys()}
+    remove_files(job.output, job.name, keep=parts | {shard.filename for shard in info.shards})
+    for filename, text in info.to_files().items():
+        with whole_file(os.path.join(job.output, filename)) as file:
+            file.write(text.encode())
+    return info
+
+
+def remove_files(output: str, name: str, *, keep: Collection[str] = ()) -> None:
+    """Removes every file that a job of this name makes, but those to keep (relative paths)."""
+    patterns = (
+        f"{glob.escape(name)}-*.tfrecord-*",
+        f"{manifest.FOLDER}/part-*.parquet*",
+        f"*.json{UNFINISHED}*",
+        PLAN,
+    )
+    for pattern in patterns:
+        for path in glob.glob(pattern, root_dir=output):
+            if path not in keep:
+                os.remove(os.path.join(output, path))
+
+
+def remove_unfinished(output: str) -> None:
+    """Removes temporary files, once no worker is left that writes them."""
+    for pattern in (f"*{UNFINISHED}*", f"{manifest.FOLDER}/*{UNFINISHED}*", PLAN):
+        for path in glob.glob(pattern, root_dir=output):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(output, path))

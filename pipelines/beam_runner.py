@@ -1,0 +1,121 @@
+"""Beam's own flags, the runner they name, and its failures in one line."""
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+
+from pipelines import local_workers
+
+LOCAL = (None, "DirectRunner", "FnApiRunner")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BeamRunner:
+    """Where a job runs."""
+
+    options: PipelineOptions
+    num_workers: int | None
+    """Local processes; None where Beam's own runner decides."""
+
+    @property
+    def name(self) -> str:
+        """The runner's name, for Beam and for people."""
+        name = self.options.view_as(StandardOptions).runner
+        return "FnApiRunner" if name in LOCAL else str(name)
+
+    def runner(self) -> Any:
+        """What `beam.Pipeline(runner=...)` takes."""
+        return self.name if self.num_workers is None else local_workers.runner(self.num_workers)
+
+    def __str__(self) -> str:
+        if self.num_workers is None:
+            return self.name
+        plural = "es" if self.num_workers > 1 else ""
+        return f"FnApiRunner (Beam's local runner) on {self.num_workers} process{plural}"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"after --: {message}")
+
+
+def parse(flags: Sequence[str]) -> BeamRunner:
+    """Beam's flags -> where the job runs.
+
+    `--runner=DirectRunner` is the in-process runner: Beam's current DirectRunner first tries to
+    download the Prism binary, which hangs behind a firewall.
+
+    Raises:
+      ValueError: a flag that no options class of Beam knows, or a value it refuses.
+    """
+    parser = _Parser(allow_abbrev=False)
+    for options_class in _subclasses(PipelineOptions):
+        # Beam itself only warns of unknown flags, after the job has started.
+        with contextlib.suppress(argparse.ArgumentError):
+            options_class._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(flags))
+    if unknown:
+        raise ValueError(_unknown_flag(unknown[0], parser))
+    options = PipelineOptions(list(flags))
+    direct = options.view_as(DirectOptions)
+    given = {flag.partition("=")[0] for flag in flags}
+    is_local = options.view_as(StandardOptions).runner in LOCAL
+    if not is_local or "--direct_running_mode" in given:
+        return BeamRunner(options=options, num_workers=None)
+    if "--direct_num_workers" not in given or direct.direct_num_workers == 0:
+        direct.direct_num_workers = len(os.sched_getaffinity(0))
+    # Neither of Beam's modes: workers are forked, see local_workers. "in_memory" makes it warn.
+    direct.direct_running_mode = "forked" if direct.direct_num_workers > 1 else "in_memory"
+    return BeamRunner(options=options, num_workers=direct.direct_num_workers)
+
+
+def _subclasses(options_class: type) -> Iterator[Any]:
+    subclass: Any
+    for subclass in options_class.__subclasses__():
+        if subclass.__module__.startswith("apache_beam."):
+            yield subclass
+            yield from _subclasses(subclass)
+
+
+def _unknown_flag(flag: str, parser: argparse.ArgumentParser) -> str:
+    if not flag.startswith("--"):
+        return f"after --: {flag!r} is no flag of Beam"
+    name = flag.partition("=")[0]
+    known = [option for action in parser._actions for option in action.option_strings]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"after --: Beam has no option {name}{hint}"
+
+
+@contextlib.contextmanager
+def one_line_failures() -> Iterator[None]:
+    """Turns a failed job's pages of workers' tracebacks into the ValueError or OSError inside."""
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        raise ValueError(failure_line(str(error))) from error
+
+
+def failure_line(report: str) -> str:
+    """The exception that ended a worker, from Beam's report of it.
+
+    >>> failure_line("Traceback ...\\nOSError: [Errno 28] No space left [while running 'W']")
+    '[Errno 28] No space left'
+    """
+    matches = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception)): (.+)$", report, re.MULTILINE)
+    if not matches:
+        return f"the job failed: {' '.join(report.split())[-500:]}"
+    name, message = matches[-1]
+    message = re.sub(r" \[while running .*$", "", message).replace("\\n", " ")
+    return message if name in ("ValueError", "OSError") else f"{name}: {message}"

@@ -1,0 +1,175 @@
+"""Recordings to sharded TFRecords with splits: the command.
+
+$ kws prepare --input speech_commands --output datasets/sc
+datasets/sc: 65,000 of 65,000 recordings made, 3.3 GB in 40 shards
+...
+$ kws prepare --input speech_commands --output datasets/sc -- --runner=FlinkRunner ...
+"""
+
+import contextlib
+import dataclasses
+import os
+import re
+import sys
+import time
+from typing import Annotated, Any
+
+import tyro
+
+from kws_model.dataset_info import SPLITS, DatasetInfo
+from kws_model.feature_spec import FeatureSpec
+from pipelines import corpus, local_workers, manifest
+from pipelines.shard_plan import Sizing
+from pipelines.splits import SplitRule, check_split_rule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Turn recordings into sharded TFRecords. Beam's own options follow a bare --."""
+
+    input: str
+    """Folder whose sub-folders are words, or a table (CSV, JSON lines, Parquet; path, label)."""
+
+    output: str
+    """Folder of the dataset."""
+
+    name: str = "kws"
+    """First part of the shards' names."""
+
+    features: FeatureSpec
+    splits: SplitRule
+    sizing: Sizing
+
+    seed: int = 0
+    """Decides the order within a split, and the random split."""
+
+    max_seconds: float = 600.0
+    """A longer recording is rejected."""
+
+    max_failure_fraction: float = 0.01
+    """The job fails if a greater fraction of the recordings is rejected."""
+
+    overwrite: bool = False
+    """Replace a dataset that is finished."""
+
+    beam_options: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+    """What follows the bare -- on the command line."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            raise ValueError(f"--name must be lower-case letters, digits and _; got {self.name!r}")
+        if not self.max_seconds > 0 or not 0 <= self.max_failure_fraction <= 1:
+            raise ValueError(
+                "--max_seconds must be positive and --max_failure_fraction from 0 to 1; "
+                f"got {self.max_seconds:g} and {self.max_failure_fraction:g}"
+            )
+        if self.beam_options:
+            from pipelines import beam_runner  # Beam takes 2 s to import: only if it must be.
+
+            beam_runner.parse(self.beam_options)
+
+
+def run(options: Options) -> None:
+    """Prepares the dataset and prints what became of the recordings.
+
+    Raises:
+      ValueError: the input or the output can't be used, or too much of the input is unusable.
+      OSError: a file can't be read or written.
+    """
+    check_paths(options)
+    local_workers.preload()
+    started = time.monotonic()
+    prepare(options)
+    seconds = time.monotonic() - started
+    print(summary(DatasetInfo.read(options.output), seconds=seconds))
+
+
+def check_paths(options: Options) -> None:
+    """Refuses, before anything starts, an input or an output that can't work."""
+    output = options.output
+    corpus.check_source(options.input)
+    check_split_rule(options.splits, options.input, is_table=corpus.is_table(options.input))
+    if "://" in output:
+        raise ValueError(f"--output {output} is a URL: give a folder that is mounted here")
+    if os.path.exists(output) and not os.path.isdir(output):
+        raise ValueError(f"--output {output} is a file: give a folder")
+    if os.path.abspath(output) == os.path.abspath(options.input):
+        raise ValueError("--output is the corpus itself: give another folder")
+    if os.path.exists(os.path.join(output, "dataset_info.json")) and not options.overwrite:
+        raise ValueError(f"{output} holds a finished dataset: pass --overwrite to replace it")
+
+
+def prepare(options: Options) -> None:
+    """Runs the pipeline. What it leaves is finished, or has no `dataset_info.json`."""
+    from pipelines import account, beam_runner, progress
+    from pipelines.dataset_pipeline import record_bytes
+
+    output = os.path.abspath(options.output)
+    os.makedirs(os.path.join(output, manifest.FOLDER), exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(output, "dataset_info.json"))
+    account.remove_files(output, options.name)
+    where = beam_runner.parse(options.beam_options)
+    print(f"{options.input} -> {options.output} with {where}", file=sys.stderr)
+    size = record_bytes(options.features)
+    try:
+        with (
+            progress.bar(output, name=options.name, record_bytes=size),
+            beam_runner.one_line_failures(),
+        ):
+            run_pipeline(options, output, where)
+    finally:
+        account.remove_unfinished(output)
+
+
+def run_pipeline(options: Options, output: str, where: Any) -> None:
+    """Builds the pipeline, runs it on `where` (a `BeamRunner`) and waits."""
+    import apache_beam as beam
+
+    from pipelines import dataset_pipeline
+    from pipelines.shards import ShardJob
+
+    job = dataset_pipeline.Job(
+        source=os.path.abspath(options.input),
+        split_rule=options.splits,
+        sizing=options.sizing,
+        max_failure_fraction=options.max_failure_fraction,
+        shard=ShardJob(
+            output=output,
+            name=options.name,
+            spec=options.features,
+            seed=options.seed,
+            max_seconds=options.max_seconds,
+        ),
+    )
+    pipeline = beam.Pipeline(runner=where.runner(), options=where.options)
+    dataset_pipeline.build(pipeline, job)
+    pipeline.run().wait_until_finish()
+
+
+def summary(info: DatasetInfo, *, seconds: float) -> str:
+    """What became of the recordings: clips per split and label, rejections, rate and size."""
+    account, splits = info.account, [split for split in SPLITS if split in info.account["splits"]]
+    megabytes = sum(shard.num_bytes for shard in info.shards) / 1e6
+    lines = [
+        f"{info.folder}: {account['made']:,} of {account['found']:,} recordings made in "
+        f"{seconds:.1f} s ({account['made'] / seconds:,.0f} a second), "
+        f"{megabytes:,.1f} MB in {len(info.shards)} shards",
+        "",
+        f"{'label':16s}" + "".join(f"{split:>12s}" for split in splits),
+    ]
+    for label in info.labels:
+        counts = (account["splits"][split].get(label, 0) for split in splits)
+        lines.append(f"{label:16s}" + "".join(f"{count:12,d}" for count in counts))
+    totals = (sum(account["splits"][split].values()) for split in splits)
+    lines.append(f"{'all':16s}" + "".join(f"{total:12,d}" for total in totals))
+    for status in ("rejected", "excluded"):
+        for reason, count in account[status].items():
+            lines.append(f"{status}: {count:,} {reason}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    from kws_model import cli
+
+    cli.main(["prepare", *sys.argv[1:]])
