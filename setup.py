@@ -13,6 +13,7 @@ BASE = [
     "scipy>=1.11",
     "soundfile>=0.12",
     "soxr>=0.3.7",
+    "threadpoolctl>=3.1",
     "tqdm>=4.60",
     "tyro>=0.9",
     "xxhash>=3.0",

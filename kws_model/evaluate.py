@@ -77,7 +77,7 @@ def run(options: Options) -> None:
     info = DatasetInfo.read(options.dataset or run_.dataset)
     check_dataset(run_, info)
     info.num_examples(options.split)
-    devices.load_tensorflow()
+    devices.start_tensorflow()
     predictions = predict(
         run_.load_model(options.weights), info, options.split, batch_size=options.batch_size
     )

@@ -87,13 +87,31 @@ def evaluation_batches(info: DatasetInfo, split: str, *, batch_size: int) -> tf.
 
 
 def validation_batches(info: DatasetInfo, *, batch_size: int) -> tf.data.Dataset:
-    """`evaluation_batches` of the validation split as pairs (feature, label), for `Model.fit`."""
-    return _finish(
-        _file_order(info, "validation", batch_size=batch_size).map(
-            functools.partial(_parse_pair, spec=info.spec), num_parallel_calls=2
-        ),
-        num_batches=-(-info.num_examples("validation") // batch_size),
+    """Every clip of the validation split exactly once, in full batches that replicas can share.
+
+    Returns:
+      A dataset of (feature in `spec.stored_dtype` [batch_size, *spec.shape],
+      label int64 [batch_size], weight float32 [batch_size]). The weight is 1, and 0 for the copies
+      of the first clip that fill up the last batch.
+
+    Raises:
+      ValueError: the split has no clips.
+    """
+    import tensorflow as tf
+
+    num_batches = -(-info.num_examples("validation") // batch_size)
+    fill = num_batches * batch_size - info.num_examples("validation")
+    records = tf.data.TFRecordDataset(shard_paths(info, "validation"))
+    batches = (
+        records.map(lambda record: (record, 1.0))
+        .concatenate(records.take(1).repeat(fill).map(lambda record: (record, 0.0)))
+        .batch(batch_size, drop_remainder=True)
+        .map(
+            lambda records, weights: (*_parse_pair(records, info.spec), weights),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
     )
+    return _finish(batches, num_batches=num_batches)
 
 
 @contextlib.contextmanager

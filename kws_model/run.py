@@ -10,11 +10,17 @@ RUN/evaluation-*/       what `kws evaluate` adds
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
+import math
 import os
 import pathlib
 import shutil
+import statistics
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from kws_model.feature_spec import FeatureSpec
@@ -101,6 +107,85 @@ class Run:
         model = network.build(self.config["model"], self.spec, num_classes=len(self.labels))
         model.load_weights(self.weights_path(weights))
         return model
+
+
+class Record:
+    """Writes what is known after every epoch, so that a run that is stopped keeps its epochs."""
+
+    def __init__(
+        self,
+        run: Run,
+        model: keras.Model,
+        *,
+        batch_size: int,
+        validate: Callable[[], dict[str, float]] | None,
+    ) -> None:
+        self.run = run
+        self._validate = validate
+        self._model = model
+        self._batch_size = batch_size
+        self._rows: list[dict[str, float]] = []
+        self._best = -1.0
+        self._begun = self._trained = self._started = time.monotonic()
+        self._num_batches = 0
+
+    def begin_epoch(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Starts the clock of an epoch."""
+        self._begun = time.monotonic()
+
+    def end_batch(self, batch: int, logs: Mapping[str, Any]) -> None:
+        """Raises ValueError if the loss, a mean over the epoch so far, is no longer a number."""
+        if not math.isfinite(logs["loss"]):
+            raise ValueError(
+                f"the loss became {float(logs['loss'])} in epoch {len(self._rows) + 1}, step "
+                f"{batch + 1}: lower --learning_rate, or look for odd values with kws inspect"
+            )
+        self._num_batches, self._trained = batch + 1, time.monotonic()
+
+    def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Validates (adding to `logs`, which the later callbacks get), saves and notes it all."""
+        seconds = self._trained - self._begun
+        logs.update(self._validate() if self._validate else {})
+        row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
+        row["train_seconds"] = round(seconds, 3)
+        row["clips_per_second"] = round(self._num_batches * self._batch_size / seconds, 1)
+        self._rows.append(row)
+        self._save("last")
+        # Accuracy, not loss: it is what the model is for, and the loss of a model that grows too
+        # sure of its errors rises while it still improves. Of equals, the earlier epoch.
+        score = row.get("val_accuracy", float(epoch))
+        if score > self._best:
+            self._best = score
+            self._save("best")
+        self._write_history()
+
+    def finish(self) -> None:
+        """Adds the results to config.json, which makes the run a finished one."""
+        key = "val_accuracy" if "val_accuracy" in self._rows[0] else "epoch"
+        best = max(self._rows, key=lambda row: row[key])  # the first of equals
+        # The first epoch holds TensorFlow's tracing.
+        speeds = [row["clips_per_second"] for row in self._rows[1:] or self._rows]
+        self.run.config["result"] = {
+            "epochs": len(self._rows),
+            "best_epoch": best["epoch"],
+            "best": best,
+            "seconds": round(time.monotonic() - self._started, 1),
+            "clips_per_second": statistics.median(speeds),
+        }
+        self.run.write_config()
+
+    def _save(self, weights: Weights) -> None:
+        path = self.run.weights_path(weights)
+        unfinished = path.with_name(f"unfinished.{path.name}")  # Keras insists on the ending
+        self._model.save_weights(unfinished)
+        os.replace(unfinished, path)
+
+    def _write_history(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_text(self.run.folder / "history.csv", text.getvalue())
 
 
 def check_new(folder: str | pathlib.Path, *, overwrite: bool) -> None:

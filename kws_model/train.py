@@ -6,22 +6,16 @@ runs/sc: best validation accuracy 93.2 % after epoch 9 of 10, 850 clips/s; next:
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import importlib.metadata
-import io
-import math
-import os
 import platform
-import statistics
 import sys
-import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from kws_model import devices, input_pipeline, network
 from kws_model.dataset_info import DatasetInfo
-from kws_model.run import Run, Weights, check_new, write_text
+from kws_model.run import Record, Run, check_new
+from kws_model.validation import validator
 
 if TYPE_CHECKING:
     import keras
@@ -93,7 +87,7 @@ def run(options: Options) -> None:
     info = DatasetInfo.read(options.dataset)
     network.check(options.model, info.spec)
     info.num_examples("train")
-    devices.load_tensorflow()
+    devices.start_tensorflow(cpu_replicas=options.cpu_replicas)
     strategy = devices.mirrored_strategy(cpu_replicas=options.cpu_replicas)
     check_batch_size(options.batch_size, replicas=strategy.num_replicas_in_sync)
     train(options, info, strategy)
@@ -120,13 +114,13 @@ def train(options: Options, info: DatasetInfo, strategy: tf.distribute.Strategy)
     with strategy.scope():
         model = compiled_model(options, info)
     run_ = Run.create(options.run_dir, configuration(options, info, model, strategy))
-    record = Record(run_, model, batch_size=options.batch_size)
+    validate = validation and validator(model, validation, strategy)
+    record = Record(run_, model, batch_size=options.batch_size, validate=validate)
     splits = ("train",) if validation is None else ("train", "validation")
     with input_pipeline.readable_errors(info, *splits):
         model.fit(
             batches,
             epochs=options.epochs,
-            validation_data=validation,
             shuffle=False,  # the pipeline does; Keras would only warn that it cannot
             callbacks=callbacks(options, record),
             # A line per epoch where a bar would fill a log file.
@@ -184,76 +178,6 @@ def callbacks(options: Options, record: Record) -> list[keras.callbacks.Callback
         patience = options.early_stopping_patience
         chosen.append(keras.callbacks.EarlyStopping("val_accuracy", patience=patience, mode="max"))
     return chosen
-
-
-class Record:
-    """Writes what is known after every epoch, so that a run that is stopped keeps its epochs."""
-
-    def __init__(self, run_: Run, model: keras.Model, *, batch_size: int) -> None:
-        self.run = run_
-        self._model = model
-        self._batch_size = batch_size
-        self._rows: list[dict[str, float]] = []
-        self._best = -1.0
-        self._begun = self._trained = self._started = time.monotonic()
-        self._num_batches = 0
-
-    def begin_epoch(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Starts the clock of an epoch."""
-        self._begun = time.monotonic()
-
-    def end_batch(self, batch: int, logs: Mapping[str, Any]) -> None:
-        """Raises ValueError if the loss, a mean over the epoch so far, is no longer a number."""
-        if not math.isfinite(logs["loss"]):
-            raise ValueError(
-                f"the loss became {float(logs['loss'])} in epoch {len(self._rows) + 1}, step "
-                f"{batch + 1}: lower --learning_rate, or look for odd values with kws inspect"
-            )
-        self._num_batches, self._trained = batch + 1, time.monotonic()
-
-    def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
-        """Adds a row to the history and saves the weights."""
-        seconds = self._trained - self._begun  # without validation
-        row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
-        row["train_seconds"] = round(seconds, 3)
-        row["clips_per_second"] = round(self._num_batches * self._batch_size / seconds, 1)
-        self._rows.append(row)
-        self._save("last")
-        # Accuracy, not loss: it is what the model is for, and the loss of a model that grows too
-        # sure of its errors rises while it still improves. Of equals, the earlier epoch.
-        score = row.get("val_accuracy", float(epoch))
-        if score > self._best:
-            self._best = score
-            self._save("best")
-        self._write_history()
-
-    def finish(self) -> None:
-        """Adds the results to config.json, which makes the run a finished one."""
-        key = "val_accuracy" if "val_accuracy" in self._rows[0] else "epoch"
-        best = max(self._rows, key=lambda row: row[key])  # the first of equals
-        # The first epoch holds TensorFlow's tracing.
-        speeds = [row["clips_per_second"] for row in self._rows[1:] or self._rows]
-        self.run.config["result"] = {
-            "epochs": len(self._rows),
-            "best_epoch": best["epoch"],
-            "best": best,
-            "seconds": round(time.monotonic() - self._started, 1),
-            "clips_per_second": statistics.median(speeds),
-        }
-        self.run.write_config()
-
-    def _save(self, weights: Weights) -> None:
-        path = self.run.weights_path(weights)
-        unfinished = path.with_name(f"unfinished.{path.name}")  # Keras insists on the ending
-        self._model.save_weights(unfinished)
-        os.replace(unfinished, path)
-
-    def _write_history(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self._rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        write_text(self.run.folder / "history.csv", text.getvalue())
 
 
 def configuration(

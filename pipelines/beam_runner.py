@@ -10,9 +10,17 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
-
 from pipelines import local_workers
+
+# While it is imported, Beam warns of BigQuery clients that nothing here uses.
+logging.disable(logging.WARNING)
+from apache_beam.options.pipeline_options import (  # noqa: E402
+    DirectOptions,
+    PipelineOptions,
+    StandardOptions,
+)
+
+logging.disable(logging.NOTSET)
 
 LOCAL = (None, "DirectRunner", "FnApiRunner")
 
@@ -98,7 +106,7 @@ def _unknown_flag(flag: str, parser: argparse.ArgumentParser) -> str:
 @contextlib.contextmanager
 def one_line_failures() -> Iterator[None]:
     """Turns a failed job's pages of workers' tracebacks into the ValueError or OSError inside."""
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it prints each traceback 4 times
     try:
         yield
     except (ValueError, OSError):

@@ -1,7 +1,7 @@
 """A folder or a table -> recordings: names and what is known of them, never their sound.
 
 >>> next(list_recordings("speech_commands"))
-Recording(id='bed/00176480_nohash_0', path='speech_commands/bed/00176480_nohash_0.wav', ...)
+Recording(id='bed/00176480_nohash_0.wav', path='speech_commands/bed/00176480_nohash_0.wav', ...)
 """
 
 import csv
@@ -84,11 +84,10 @@ def list_folder(folder: str) -> Iterator[Recording]:
         raise ValueError(f"{folder} is neither a folder nor a table ({', '.join(TABLE_SUFFIXES)})")
     root = folder.rstrip("/") or "/"
     for name in _audio_files(root, ""):
-        stem, (word, _, _) = os.path.splitext(name)[0], name.rpartition("/")
-        word = word.partition("/")[0]
+        word = name.partition("/")[0] if "/" in name else ""
         exclusion = "" if word and word[0] != "_" else "background_noise" if word else "no_label"
         yield Recording(
-            id=stem,
+            id=name,
             path=f"{root}/{name}",
             label="" if exclusion else word,
             speaker=speaker_of(name),
@@ -122,7 +121,7 @@ def read_table(table: str) -> Iterator[Recording]:
     """The rows of a CSV, JSON lines or Parquet table with the columns of `COLUMNS`.
 
     `path` and `label` are required; paths are relative to the table's folder. Without an `id`, the
-    path without its suffix is one, with the segment's times if there are any.
+    path is one, with the segment's times if there are any.
     """
     folder = os.path.dirname(os.path.abspath(table))
     for number, row in enumerate(_rows(table), start=1):
@@ -146,7 +145,7 @@ def _recording(row: dict[str, Any], folder: str) -> Recording:
         else f"@{start_s or 0:g}-{'' if end_s is None else format(end_s, 'g')}"
     )
     return Recording(
-        id=text["id"] or os.path.splitext(text["path"])[0] + segment,
+        id=text["id"] or text["path"] + segment,
         path=os.path.join(folder, text["path"]),
         label=text["label"],
         speaker=text["speaker"] or speaker_of(text["path"]),

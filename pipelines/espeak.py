@@ -71,12 +71,17 @@ class Speaker:
     """Of a typical recording: the distance to the microphone."""
 
 
+def rng_of(*key: object) -> np.random.Generator:
+    """Returns a generator of its own for every key: no draw depends on what was made before."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
+
+
 def make_speaker(seed: int, name: str, *, turn: int) -> Speaker:
     """Returns the speaker of this seed and name; kinds and dialects go round by `turn`."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest[4:20], "big")))
+    rng = rng_of(seed, "speaker", name)
     kind = "child" if turn % 10 == 9 else ("low", "high")[turn % 2]
-    speaker_id = digest[:4].hex()
+    speaker_id = rng.bytes(4).hex()
     return Speaker(
         id=speaker_id,
         dialect=DIALECTS[turn // 2 % len(DIALECTS)],

@@ -24,7 +24,9 @@ def preload() -> None:
     To be called before this process imports Beam: with two cores the two imports cost one.
     """
     context = _context()
-    context.set_forkserver_preload(["apache_beam.runners.worker.sdk_worker", "pipelines.shards"])
+    context.set_forkserver_preload(
+        ["pipelines.beam_runner", "apache_beam.runners.worker.sdk_worker", "pipelines.shards"]
+    )
     from multiprocessing import forkserver
 
     forkserver.ensure_running()
@@ -45,6 +47,7 @@ def _serve(control_address: str, worker_id: str) -> None:
     """The life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends us.
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # failures reach the driver anyway
     from apache_beam.runners.worker.sdk_worker import SdkHarness
 
     SdkHarness(control_address, worker_id=worker_id).run()

@@ -8,7 +8,7 @@ holds the same bytes under the same names.
 """
 
 import dataclasses
-import hashlib
+import itertools
 import re
 import struct
 import sys
@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import tqdm
-from numpy.typing import NDArray
 
-from pipelines.espeak import SAMPLE_RATE_HZ, Espeak, Speaker, make_speaker
+from pipelines.background_noise import Waveform, background_recordings, colored_noise, rms_dbfs
+from pipelines.corpus import Recording
+from pipelines.espeak import SAMPLE_RATE_HZ, Espeak, Speaker, make_speaker, rng_of
 from pipelines.new_folder import check_new_folder, new_folder
-
-Waveform = NDArray[np.float32]  # [samples] at SAMPLE_RATE_HZ, full scale is 1.0
+from pipelines.splits import LISTS, SplitRule
 
 # Speech Commands v0.01: https://arxiv.org/abs/1804.03209
 WORDS = (
@@ -80,22 +80,51 @@ def run(options: Options) -> None:
     """
     started = time.monotonic()
     check_new_folder(options.output, overwrite=options.overwrite)
-    speakers = [make_speaker(options.seed, f"speaker {i}", turn=i) for i in range(options.speakers)]
+    speakers = make_speakers(options.seed, options.speakers)
     talkers = [make_speaker(options.seed, f"talker {i}", turn=i) for i in range(NUM_TALKERS)]
     with (
         Espeak([*speakers, *talkers]) as espeak,
         new_folder(options.output, overwrite=options.overwrite) as folder,
     ):
         num_bytes = _write_clips(folder, espeak, speakers, options)
-        recordings = background(espeak, talkers, options)
+        recordings = {}
+        if options.background_seconds:
+            recordings = background_recordings(
+                espeak, talkers, seed=options.seed, seconds=options.background_seconds
+            )
         for name, waveform in recordings.items():
             num_bytes += write_wav(folder / "_background_noise_" / f"{name}.wav", waveform)
+        write_lists(folder)
     print(
         f"{options.output}: {len(options.words) * options.clips_per_word:,} clips of "
         f"{len(options.words)} words by {min(options.speakers, options.clips_per_word)} speakers, "
         f"{len(recordings)} background recordings, {num_bytes / 1e6:,.0f} MB "
         f"in {time.monotonic() - started:.1f} s"
     )
+
+
+def make_speakers(seed: int, count: int) -> list[Speaker]:
+    """Returns speakers with different ids, of whom the first n are the same for every count.
+
+    Of every ten, Speech Commands' rule puts one into validation and one into test, not always the
+    same kind of voice: so three speakers are enough for a dataset with every split.
+    """
+    speakers: dict[str, Speaker] = {}
+    for index in range(count):
+        block, place = divmod(index, 10)
+        placed = {(1 + 3 * block) % 10: "validation", (2 + 3 * block) % 10: "test"}
+        for attempt in itertools.count():
+            speaker = make_speaker(seed, f"{index}/{attempt}", turn=index)
+            split = split_of(f"{speaker.id}_nohash_0.wav")
+            if split == placed.get(place, "train") and speaker.id not in speakers:
+                speakers[speaker.id] = speaker
+                break
+    return list(speakers.values())
+
+
+def split_of(name: str) -> str:
+    """Returns where Speech Commands' published rule puts a file of this name."""
+    return SplitRule().of(Recording(id=name, path=name, label=""))
 
 
 def _write_clips(
@@ -109,7 +138,7 @@ def _write_clips(
             takes = range(len(range(index, options.clips_per_word, len(speakers))))
             for word in options.words:
                 for take in takes:
-                    rng = _rng(options.seed, "clip", word, speaker.id, take)
+                    rng = rng_of(options.seed, "clip", word, speaker.id, take)
                     clip = make_clip(word, espeak=espeak, speaker=speaker, noises=noises, rng=rng)
                     name = f"{speaker.id}_nohash_{take}.wav"
                     num_bytes += write_wav(folder / word / name, clip)
@@ -139,7 +168,7 @@ def make_clip(
         num_samples = int(rng.integers(shortest, CLIP_SAMPLES + 1))
     noise = noises[int(rng.integers(len(noises)))]
     start = int(rng.integers(noise.size - num_samples + 1))
-    noise_dbfs = np.clip(rng.normal(-58, 10), -90, _rms_dbfs(speech) - 8)
+    noise_dbfs = np.clip(rng.normal(-58, 10), -90, rms_dbfs(speech) - 8)
     clip: Waveform = noise[start : start + num_samples] * np.float32(10 ** (noise_dbfs / 20))
     # Triangular: people speak in the middle of the second more often than at its ends.
     free = num_samples - speech.size - 2 * MARGIN_SAMPLES
@@ -167,108 +196,12 @@ def take_of(word: str, *, espeak: Espeak, speaker: Speaker, rng: np.random.Gener
     raise ValueError(f"words must be short enough for a clip of one second, got {word!r}")
 
 
-def _rms_dbfs(waveform: Waveform) -> float:
-    return float(10 * np.log10(np.mean(np.square(waveform)) + 1e-12))
-
-
-def _rng(*key: object) -> np.random.Generator:
-    """Returns a generator for this key alone: no draw depends on what was made before."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
-
-
-def colored_noise(seed: int, exponent: float, *, seconds: int = 8) -> Waveform:
-    """Returns noise whose power falls as frequency ** -exponent: 0 white, 1 pink, 2 brown.
-
-    The RMS is 1.0; nothing below 20 Hz, which no microphone of a laptop hears.
-    """
-    num_samples = seconds * SAMPLE_RATE_HZ
-    white = _rng(seed, "noise", exponent, seconds).standard_normal(num_samples, np.float32)
-    spectrum = np.fft.rfft(white)
-    frequencies_hz = np.fft.rfftfreq(num_samples, 1 / SAMPLE_RATE_HZ)
-    spectrum *= np.where(frequencies_hz < 20, 0, np.maximum(frequencies_hz, 1) ** (-exponent / 2))
-    noise: Waveform = np.fft.irfft(spectrum, num_samples).astype(np.float32)
-    noise /= np.sqrt(np.mean(np.square(noise)))
-    return noise
-
-
-# ------------------------------------------------------------------------- _background_noise_
-
-SENTENCES = (
-    "I think we should leave the kitchen door open tonight.",
-    "Have you seen the blue folder with the letters from March?",
-    "The train was late again, so everybody had to wait outside.",
-    "Please put these apples into the large basket near the window.",
-    "My brother plays the violin and his daughter sings with him.",
-    "It rained all morning, but the garden needed some water.",
-    "Nobody told me about the meeting, and the room was empty.",
-    "Could you turn the music down a little? Thank you very much.",
-)
-
-
-def background(espeak: Espeak, talkers: Sequence[Speaker], options: Options) -> dict[str, Waveform]:
-    """Returns recordings without a command word, by name; all at -46 dBFS RMS, near the originals'.
-
-    None at all if `background_seconds` is 0.
-    """
-    if not options.background_seconds:
-        return {}
-    seed, seconds = options.seed, options.background_seconds
-    recordings = {
-        "white_noise": colored_noise(seed, 0, seconds=seconds),
-        "pink_noise": colored_noise(seed, 1, seconds=seconds),
-        "brown_noise": colored_noise(seed, 2, seconds=seconds),
-        "mains_hum": mains_hum(seed, seconds=seconds),
-        "tapping": tapping(seed, seconds=seconds),
-        "babble": babble(espeak, talkers, seed, seconds=seconds),
-    }
-    return {
-        name: waveform * np.float32(10 ** ((-46 - _rms_dbfs(waveform)) / 20))
-        for name, waveform in recordings.items()
-    }
-
-
-def mains_hum(seed: int, *, seconds: int) -> Waveform:
-    """Returns the odd harmonics of 50 Hz, which swell and fade, over a little pink noise."""
-    rng = _rng(seed, "hum")
-    times_s = np.arange(seconds * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
-    hum = 0.1 * colored_noise(seed, 1, seconds=seconds)
-    for harmonic in (1, 3, 5, 7, 9, 11):
-        swell = 1 + 0.5 * np.sin(2 * np.pi * rng.uniform(0.05, 0.3) * times_s)
-        tone = np.sin(2 * np.pi * 50 * harmonic * times_s + rng.uniform(0, 2 * np.pi))
-        hum += (swell * tone / harmonic).astype(np.float32)
-    return hum
-
-
-def tapping(seed: int, *, seconds: int) -> Waveform:
-    """Returns two or three knocks a second, each a decaying burst of noise, as dishes make."""
-    rng = _rng(seed, "tapping")
-    taps = 0.02 * colored_noise(seed, 1, seconds=seconds)
-    for start in rng.integers(0, taps.size, round(2.5 * seconds)):
-        decay_samples = rng.uniform(50, 800)
-        knock = rng.standard_normal(4000, np.float32) * np.exp(-np.arange(4000) / decay_samples)
-        part = taps[start : start + 4000]
-        part += (rng.uniform(0.1, 1) * knock[: part.size]).astype(np.float32)
-    return taps
-
-
-def babble(espeak: Espeak, talkers: Sequence[Speaker], seed: int, *, seconds: int) -> Waveform:
-    """Returns several people who talk at once; none of them speaks in a clip."""
-    mixed = np.zeros(seconds * SAMPLE_RATE_HZ, np.float32)
-    for talker in talkers:
-        rng = _rng(seed, "babble", talker.id)
-        start = 0
-        while start < mixed.size:
-            speech = espeak.say(
-                rng.choice(SENTENCES),
-                speaker=talker,
-                words_per_minute=talker.words_per_minute,
-                pitch_range=talker.pitch_range,
-            )
-            part = mixed[start : start + speech.size]
-            part += speech[: part.size]
-            start += speech.size + int(rng.integers(SAMPLE_RATE_HZ // 2))
-    return mixed
+def write_lists(folder: Path) -> None:
+    """Writes validation_list.txt and testing_list.txt as Speech Commands has them."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*_nohash_*.wav"))
+    for split, file_name in LISTS.items():
+        lines = [f"{name}\n" for name in names if split_of(name) == split]
+        (folder / file_name).write_text("".join(lines), "utf-8")
 
 
 def write_wav(path: Path, waveform: Waveform) -> int:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from pipelines import synthesize
-from pipelines.espeak import Espeak, make_speaker
+from pipelines.espeak import Espeak
 
 pytest.importorskip("espeakng_loader")  # the "synth" extra
 
-SPEAKERS = [make_speaker(0, f"speaker {index}", turn=index) for index in range(10)]
+SPEAKERS = synthesize.make_speakers(0, 10)
 
 
 def make(folder: Path, **settings: object) -> Path:
@@ -52,21 +52,34 @@ def test_names_and_folders_are_those_of_speech_commands(tmp_path):
 
 def test_speaker_ids_never_change():
     # They decide the split of every clip: another value moves recordings between the splits.
-    assert [speaker.id for speaker in SPEAKERS[:3]] == ["4077c74b", "8fbb3bec", "ec95b365"]
-    assert make_speaker(1, "speaker 0", turn=0).id == "a63dd4a5"
+    assert [speaker.id for speaker in SPEAKERS[:3]] == ["ac73ec03", "f38f365f", "dbd3a50c"]
+    assert [speaker.id for speaker in synthesize.make_speakers(1, 2)] == ["58b15368", "ebb96320"]
 
 
-def test_default_speakers_reach_every_split():
-    def percentile(speaker_id: str) -> float:  # the rule published with Speech Commands
+def test_every_ten_speakers_reach_every_split():
+    def published_split(speaker_id: str) -> str:
         number = int(hashlib.sha1(speaker_id.encode()).hexdigest(), 16)
-        return number % 2**27 * (100 / (2**27 - 1))
+        percent = number % 2**27 * (100 / (2**27 - 1))
+        return "validation" if percent < 10 else "test" if percent < 20 else "train"
 
-    speakers = synthesize.Options(output="corpus").speakers
-    percentiles = [
-        percentile(make_speaker(0, f"speaker {index}", turn=index).id) for index in range(speakers)
-    ]
-    assert sum(percentile < 10 for percentile in percentiles) == 4
-    assert sum(10 <= percentile < 20 for percentile in percentiles) == 5
+    splits = [published_split(speaker.id) for speaker in synthesize.make_speakers(0, 40)]
+    for block in range(0, 40, 10):
+        assert sorted(splits[block : block + 10]) == ["test", *["train"] * 8, "validation"]
+    assert set(splits[:3]) == {"train", "validation", "test"}
+
+
+def test_more_speakers_keep_the_first_ones():
+    assert synthesize.make_speakers(0, 25)[:10] == SPEAKERS
+
+
+def test_lists_name_the_clips_of_their_split(tmp_path):
+    corpus = make(tmp_path / "corpus")
+    _, validation, test, _ = (speaker.id for speaker in SPEAKERS[:4])
+    names = [f"no/{validation}_nohash_0.wav", f"no/{validation}_nohash_1.wav"]
+    names += [f"yes/{validation}_nohash_0.wav", f"yes/{validation}_nohash_1.wav"]
+    assert (corpus / "validation_list.txt").read_text().splitlines() == names
+    names = [f"no/{test}_nohash_0.wav", f"yes/{test}_nohash_0.wav"]
+    assert (corpus / "testing_list.txt").read_text().splitlines() == names
 
 
 def test_two_processes_write_the_same_bytes(tmp_path):
@@ -186,7 +199,8 @@ def test_an_output_that_holds_something_is_kept_unless_overwritten(tmp_path):
         make(tmp_path / "corpus")
     assert (tmp_path / "corpus" / "thesis.txt").read_text() == "mine"
     make(tmp_path / "corpus", overwrite=True)
-    assert {path.name for path in (tmp_path / "corpus").iterdir()} == {"yes", "no"}
+    names = {"yes", "no", "validation_list.txt", "testing_list.txt"}
+    assert {path.name for path in (tmp_path / "corpus").iterdir()} == names
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full")])
