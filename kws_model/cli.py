@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import importlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if command not in COMMANDS:
         _fail(f"kws: no command {command!r}; the commands are: {', '.join(COMMANDS)}", status=2)
     verbose = "--verbose" in flags
+    if verbose:
+        os.environ["KWS_VERBOSE"] = "1"  # for the processes that a command starts
     try:
         run_command(command, [flag for flag in flags if flag != "--verbose"])
     except KeyboardInterrupt:

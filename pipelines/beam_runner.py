@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import io
 import logging
 import os
 import re
@@ -106,9 +107,14 @@ def _unknown_flag(flag: str, parser: argparse.ArgumentParser) -> str:
 @contextlib.contextmanager
 def one_line_failures() -> Iterator[None]:
     """Turns a failed job's pages of workers' tracebacks into the ValueError or OSError inside."""
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it prints each traceback 4 times
+    quiet = contextlib.ExitStack()
+    if not local_workers.verbose():
+        # Beam logs and prints a worker's traceback four times over; what counts is in the exception.
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+        quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
     try:
-        yield
+        with quiet:
+            yield
     except (ValueError, OSError):
         raise
     except Exception as error:

@@ -5,8 +5,8 @@ Beam anew: 3 seconds before the first clip. Here a fork server imports it once, 
 does the same. Workers are what Beam's are: `SdkHarness`, talking gRPC on the loopback interface.
 """
 
-import logging
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -32,6 +32,11 @@ def preload() -> None:
     forkserver.ensure_running()
 
 
+def verbose() -> bool:
+    """Whether workers' logs and tracebacks are wanted: `kws --verbose`."""
+    return bool(os.environ.get("KWS_VERBOSE"))
+
+
 def runner(num_workers: int) -> Any:
     """An `FnApiRunner` whose stages run on this many forked processes."""
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -46,8 +51,8 @@ def _context() -> ForkServerContext:
 def _serve(control_address: str, worker_id: str) -> None:
     """The life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends us.
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # failures reach the driver anyway
+    if not verbose():
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  Failures reach the driver in any case.
     from apache_beam.runners.worker.sdk_worker import SdkHarness
 
     SdkHarness(control_address, worker_id=worker_id).run()

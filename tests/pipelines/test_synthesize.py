@@ -1,8 +1,10 @@
 import hashlib
 import importlib
 import random
+import signal
 import subprocess
 import sys
+import time
 import wave
 from pathlib import Path
 
@@ -220,6 +222,25 @@ def test_an_interrupted_run_leaves_nothing_and_keeps_the_old(tmp_path, monkeypat
         make(tmp_path / "corpus", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
     assert digests(tmp_path / "corpus") == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_ctrl_c_while_espeak_speaks_ends_the_run_and_leaves_nothing(tmp_path):
+    script = (
+        "import sys; from pipelines import synthesize as s;"
+        " s.run(s.Options(output=sys.argv[1], clips_per_word=100_000))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "corpus")], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.rglob("*.wav")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert "ignored" not in errors
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_espeak_names_the_extra(tmp_path, monkeypatch):
