@@ -109,7 +109,7 @@ def one_line_failures() -> Iterator[None]:
     """Turns a failed job's pages of workers' tracebacks into the ValueError or OSError inside."""
     quiet = contextlib.ExitStack()
     if not local_workers.verbose():
-        # Beam logs and prints a worker's traceback four times over; what counts is in the exception.
+        # Beam logs and prints a traceback four times over; what counts is in the exception.
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
         quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
     try:

@@ -8,13 +8,16 @@ samples are a function of the text, the speaker and the parameters alone: 10,800
 30 words were the same, to the bit, in three orders.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import hashlib
 import importlib
 import shutil
+import signal
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +180,9 @@ class Espeak:
             self._library.espeak_SetParameter(parameter, round(value), 0)
         self._chunks.clear()
         encoded, utf8 = text.encode() + b"\0", 1
-        if self._library.espeak_Synth(encoded, len(encoded), 0, 0, 0, utf8, None, None):
+        with _interrupts_wait():
+            failed = self._library.espeak_Synth(encoded, len(encoded), 0, 0, 0, utf8, None, None)
+        if failed:
             raise OSError(f"eSpeak NG could not say {text!r}")
         samples = np.frombuffer(b"".join(self._chunks), np.int16)
         sounding = np.flatnonzero(samples)  # the silence is exactly zero
@@ -190,6 +195,23 @@ class Espeak:
         if samples and count > 0:
             self._chunks.append(ctypes.string_at(samples, 2 * count))
         return 0  # anything else would stop it
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Delivers Ctrl-C after the block: ctypes would print and forget it inside a callback."""
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or previous is None:
+        yield
+        return
+    pending: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: pending.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    for number in pending[:1]:
+        signal.raise_signal(number)
 
 
 def _write_voices(folder: Path, data_path: Path, speakers: Sequence[Speaker]) -> None:

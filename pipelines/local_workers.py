@@ -5,6 +5,7 @@ Beam anew: 3 seconds before the first clip. Here a fork server imports it once, 
 does the same. Workers are what Beam's are: `SdkHarness`, talking gRPC on the loopback interface.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -52,7 +53,9 @@ def _serve(control_address: str, worker_id: str) -> None:
     """The life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends us.
     if not verbose():
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  Failures reach the driver in any case.
+        # Failures reach the driver in any case; Beam also logs and prints each one's traceback.
+        logging.disable(logging.CRITICAL)
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     from apache_beam.runners.worker.sdk_worker import SdkHarness
 
     SdkHarness(control_address, worker_id=worker_id).run()

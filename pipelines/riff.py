@@ -183,19 +183,15 @@ def _scaled(samples: np.ndarray, scale: float) -> np.ndarray:
 
 def ends_early(data: bytes) -> bool:
     """Whether a RIFX, RF64 or AIFF file ends before its samples do, by what it declares."""
-    if data[:4] == b"RF64":
-        declared = int.from_bytes(data[28:36], "little") if data[12:16] == b"ds64" else 0
-        chunk = _CHUNK
-    elif data[:4] in (b"RIFX", b"FORM"):
-        declared = 0
-        chunk = _BIG_ENDIAN_CHUNK
-    else:
+    if data[:4] not in (b"RIFX", b"RF64", b"FORM"):
         return False
+    chunk = _CHUNK if data[:4] == b"RF64" else _BIG_ENDIAN_CHUNK
+    size_64 = int.from_bytes(data[28:36], "little")  # of RF64's data, in the ds64 chunk
     position = 12
     while position + 8 <= len(data):
         name, size = chunk.unpack_from(data, position)
         if name in (b"data", b"SSND"):
-            size = declared if size == 0xFFFF_FFFF else size
+            size = size_64 if data[:4] == b"RF64" and size == 0xFFFF_FFFF else size
             return bool(size < _STREAMED_SIZE and position + 8 + size > len(data))
         position += 8 + size + size % 2
-    return False
+    return True

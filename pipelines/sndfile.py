@@ -16,6 +16,11 @@ __all__ = ["Error", "File", "reason_for"]
 
 _BLOCK_FRAMES = 4096
 
+# An ID3v2 tag of ten zero bytes. libsndfile recognises an MP3 without a tag only after it has looked
+# for a resource fork of it, which for bytes in memory means a file named "._" in the working
+# directory: where one lies, no such MP3 can be read. Behind a tag it does not look.
+_ID3_TAG = b"ID3\x03\0\0\0\0\0\x0a" + bytes(10)
+
 
 class _Bytes(io.BytesIO):
     """A file of bytes on which a seek to nowhere stays put, as `lseek` would, without a traceback.
@@ -35,7 +40,7 @@ class File(SoundFile):
     """An open recording that is only read forwards."""
 
     def __init__(self, data: bytes) -> None:
-        super().__init__(_Bytes(data))
+        super().__init__(_Bytes(_ID3_TAG + data if data[:1] == b"\xff" else data))
 
     def seekable(self) -> bool:
         """Keep soundfile from seeking after each block, which resets an MP3 decoder.

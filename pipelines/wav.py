@@ -179,7 +179,7 @@ def _decode_riff(data: bytes, *, max_seconds: float) -> Audio:
         raise Rejected(_RIFF_REASONS[error.kind], str(error)) from error
     _check_header(layout.num_channels, layout.sample_rate_hz)
     if layout.tag not in (riff.PCM, riff.IEEE_FLOAT):
-        return _decode_libsndfile(data, ends_early=layout.truncated, max_seconds=max_seconds)
+        return _decode_codec(data, layout, max_seconds=max_seconds)
     if layout.bits == 0:
         raise Rejected("bad_header", "0 bits per sample")
     if layout.encoding is None:
@@ -199,13 +199,27 @@ def _decode_riff(data: bytes, *, max_seconds: float) -> Audio:
     )
 
 
+def _decode_codec(data: bytes, layout: riff.Layout, *, max_seconds: float) -> Audio:
+    """Decode what is neither PCM nor float. The header has passed, so a bad one is a bad codec's."""
+    try:
+        audio = _decode_libsndfile(data, ends_early=False, max_seconds=max_seconds)
+        return dataclasses.replace(audio, truncated=audio.truncated or layout.truncated)
+    except Rejected as error:
+        if error.reason != "bad_header":
+            raise
+        detail = f"format tag {layout.tag:#06x}: {error.detail}"
+        raise Rejected("unsupported_encoding", detail) from error
+
+
 def _decode_libsndfile(data: bytes, *, ends_early: bool, max_seconds: float) -> Audio:
     from pipelines import sndfile  # loads libsndfile, which a corpus of plain WAVs never needs
 
     try:
         file = sndfile.File(data)
     except sndfile.Error as error:
-        raise Rejected(sndfile.reason_for(error), error.error_string) from error
+        reason = sndfile.reason_for(error)
+        cut = ends_early and reason == "bad_header"
+        raise Rejected("truncated_header" if cut else reason, error.error_string) from error
     blocks: list[np.ndarray] = []
     total = 0
     with file:

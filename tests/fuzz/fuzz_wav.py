@@ -65,7 +65,8 @@ def make_corpus(directory: pathlib.Path) -> None:
 
     directory.mkdir(parents=True, exist_ok=True)
     tone = (np.sin(np.arange(400) / 5) / 2).astype(np.float32)
-    for container in soundfile.available_formats():
+    # Writing SD2 would leave its resource fork, a file named "._", in the working directory.
+    for container in soundfile.available_formats().keys() - {"SD2"}:
         for encoding in soundfile.available_subtypes(container):
             for rate in (16000, 8000):
                 buffer = io.BytesIO()
