@@ -16,9 +16,9 @@ __all__ = ["Error", "File", "reason_for"]
 
 _BLOCK_FRAMES = 4096
 
-# An ID3v2 tag of ten zero bytes. libsndfile recognises an MP3 without a tag only after it has looked
-# for a resource fork of it, which for bytes in memory means a file named "._" in the working
-# directory: where one lies, no such MP3 can be read. Behind a tag it does not look.
+# An ID3v2 tag of ten zero bytes. Before libsndfile takes a file without a tag for an MP3, it looks
+# for its resource fork, which for bytes in memory is a file named "._" in the working directory:
+# where one lies, no such MP3 can be read. Behind a tag it does not look.
 _ID3_TAG = b"ID3\x03\0\0\0\0\0\x0a" + bytes(10)
 
 

@@ -200,7 +200,7 @@ def _decode_riff(data: bytes, *, max_seconds: float) -> Audio:
 
 
 def _decode_codec(data: bytes, layout: riff.Layout, *, max_seconds: float) -> Audio:
-    """Decode what is neither PCM nor float. The header has passed, so a bad one is a bad codec's."""
+    """Decode neither PCM nor float. The common header has passed: what is bad is the codec's."""
     try:
         audio = _decode_libsndfile(data, ends_early=False, max_seconds=max_seconds)
         return dataclasses.replace(audio, truncated=audio.truncated or layout.truncated)
