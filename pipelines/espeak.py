@@ -178,18 +178,21 @@ class Espeak:
         parameters = {_RATE: words_per_minute, _PITCH: pitch, _RANGE: pitch_range}
         for parameter, value in {**parameters, _VOLUME: _QUIET_ENOUGH}.items():
             self._library.espeak_SetParameter(parameter, round(value), 0)
+        samples = self._synthesize(text)
+        sounding = np.flatnonzero(samples)  # the silence is exactly zero
+        if not sounding.size:
+            raise ValueError(f"eSpeak NG makes no sound of {text!r}: choose another word")
+        speech = samples[sounding[0] : sounding[-1] + 1] / np.float32(2**15)
+        return np.asarray(soxr.resample(speech, ESPEAK_RATE_HZ, SAMPLE_RATE_HZ), np.float32)
+
+    def _synthesize(self, text: str) -> NDArray[np.int16]:
         self._chunks.clear()
         encoded, utf8 = text.encode() + b"\0", 1
         with _interrupts_wait():
             failed = self._library.espeak_Synth(encoded, len(encoded), 0, 0, 0, utf8, None, None)
         if failed:
             raise OSError(f"eSpeak NG could not say {text!r}")
-        samples = np.frombuffer(b"".join(self._chunks), np.int16)
-        sounding = np.flatnonzero(samples)  # the silence is exactly zero
-        if not sounding.size:
-            raise ValueError(f"eSpeak NG makes no sound of {text!r}: choose another word")
-        speech = samples[sounding[0] : sounding[-1] + 1] / np.float32(2**15)
-        return np.asarray(soxr.resample(speech, ESPEAK_RATE_HZ, SAMPLE_RATE_HZ), np.float32)
+        return np.frombuffer(b"".join(self._chunks), np.int16)
 
     def _collect(self, samples: Any, count: int, events: Any) -> int:
         if samples and count > 0:
