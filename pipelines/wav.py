@@ -38,12 +38,13 @@ REASONS: dict[str, str] = {
     "unreadable": "the decoder gave up on the file",
     "non_finite": "samples that are NaN or infinite (also beyond the range of float32)",
     "too_long": "longer than max_seconds",
-    "too_large": f"more than {2**27:,} samples over all channels",
+    "too_large": "more than MAX_VALUES samples, all channels counted",
 }
 
 MAX_CHANNELS = 1024  # libsndfile's own limit
 MAX_SAMPLE_RATE_HZ = 2**20  # instruments reach 1 MHz; beyond it resampling would need gigabytes
-MAX_VALUES = 2**27  # samples x channels, 512 MiB of float32: what one file may cost a worker
+# Samples x channels: 512 MiB of float32, and twice that for a moment while blocks are joined.
+MAX_VALUES = 2**27
 
 _CANONICAL = struct.Struct("<4sI8sIHHIIHH4sI")  # RIFF, size, WAVEfmt_, 16, six fields, data, size
 _INT16_SCALE = np.float32(2.0**-15)

@@ -11,7 +11,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import example, given, settings
+from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from pipelines import wav
@@ -294,6 +294,21 @@ def test_each_refusal_has_a_reason_and_a_sentence(data, message):
     assert str(error.value) == f"{error.value.reason}: {error.value.detail}"
 
 
+def test_a_compressed_file_damaged_from_its_start_is_unreadable():
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.arange(5000, dtype=np.int16), 16000, format="FLAC")
+    damaged = buffer.getvalue()[:90] + bytes(1000)
+    with pytest.raises(wav.Rejected, match=r"^unreadable: .*flac decoder"):
+        wav.decode(damaged)
+
+
+def test_every_reason_is_one_that_happens():
+    elsewhere = {"too_long", "too_large", "unreadable"}  # in the tests around this one
+    assert {message.split(":")[0] for _, message in REFUSED.values()} | elsewhere == set(
+        wav.REASONS
+    )
+
+
 def test_a_recording_longer_than_the_limit_is_refused():
     assert len(wav.decode(pcm16([0] * 16000), max_seconds=1).samples) == 16000
     for data in (pcm16([0] * 16001), riff(fmt(bits=8), chunk(b"data", bytes(16001)))):
@@ -420,10 +435,8 @@ def wavs(draw) -> bytes:
         st.lists(st.binary(max_size=9).map(lambda b: chunk(b"LIST", b"INFO" + b)), max_size=1)
     )
     header = fmt(tag=header_tag, channels=channels, bits=bits, extra=extra)
-    rate_free = riff(*before, header, chunk(b"data", body), *after)
-    return (
-        rate_free if after else rate_free[: len(rate_free) - draw(st.integers(0, len(body) // 2))]
-    )
+    file = riff(*before, header, chunk(b"data", body), *after)
+    return file if after else file[: len(file) - draw(st.integers(0, len(body) // 2))]
 
 
 @given(wavs())
@@ -433,7 +446,7 @@ def test_any_wav_equals_libsndfile(data):
         by_libsndfile(data)
         wav.decode(data)
     except (soundfile.LibsndfileError, wav.Rejected):
-        return  # the other tests say what is refused
+        reject()  # the other tests say what is refused
     assert_equals_libsndfile(data)
 
 
