@@ -47,7 +47,9 @@ def check_new_folder(path: str | Path, *, overwrite: bool = False) -> Path:
         raise ValueError(f"output must be a folder, and {path} is a file: choose another name")
     here = Path.cwd()
     if target in (here, *here.parents, Path.home()):
-        raise ValueError(f"output {path} is the folder this runs in, or above it: name a new one")
+        raise ValueError(
+            f"output {path} is the home folder, or the one this runs in, or above it: name another"
+        )
     if not overwrite and target.exists() and any(target.iterdir()):
         raise ValueError(f"output {path} is not empty: choose another, or pass --overwrite")
     return target
