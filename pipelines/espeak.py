@@ -139,7 +139,10 @@ class Espeak:
                 synchronous, buffer_ms, self._voices.name.encode(), return_on_failure
             )
             if rate_hz != ESPEAK_RATE_HZ:
-                raise OSError(f"eSpeak NG did not start: {rate_hz} Hz, not {ESPEAK_RATE_HZ} Hz")
+                raise OSError(
+                    f"eSpeak NG did not start in {self._voices.name}: it reads some 150 characters "
+                    "of a path; if this one is longer, set TMPDIR to a shorter folder"
+                )
         except BaseException:
             self._voices.cleanup()
             raise

@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import wave
 from pathlib import Path
@@ -251,6 +252,15 @@ def test_a_missing_espeak_names_the_extra(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='install the "synth" extra'):
         make(tmp_path / "corpus")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_temporary_folder_too_deep_for_espeak_is_named(tmp_path, monkeypatch):
+    deep = tmp_path / ("d" * 170)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with pytest.raises(OSError, match="did not start in .*/ddd.*: .* set TMPDIR to a shorter"):
+        make(tmp_path / "corpus")
+    assert not list(deep.iterdir())
 
 
 def test_the_summary_counts_what_was_written(tmp_path, capsys):
