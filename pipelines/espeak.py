@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 SAMPLE_RATE_HZ = 16_000
 ESPEAK_RATE_HZ = 22_050
+MAX_PATH_BYTES = 140  # its buffer has 160, and it adds names
 
 # Left out: Scotland, whose trilled r goes by a count of all cycles so far, and New York City, where
 # one sentence in some hundreds depended on the one before.
@@ -133,21 +134,26 @@ class Espeak:
     def __enter__(self) -> "Espeak":
         self._voices = tempfile.TemporaryDirectory(prefix="espeak-")
         try:
-            _write_voices(Path(self._voices.name), self._data_path, self._speakers)
-            synchronous, buffer_ms, return_on_failure = 2, 2000, 0x8000
-            rate_hz = self._library.espeak_Initialize(
-                synchronous, buffer_ms, self._voices.name.encode(), return_on_failure
-            )
-            if rate_hz != ESPEAK_RATE_HZ:
-                raise OSError(
-                    f"eSpeak NG did not start in {self._voices.name}: it reads some 150 characters "
-                    "of a path; if this one is longer, set TMPDIR to a shorter folder"
-                )
+            self._start(self._voices.name)
         except BaseException:
             self._voices.cleanup()
             raise
-        self._library.espeak_SetSynthCallback(self._callback)
         return self
+
+    def _start(self, folder: str) -> None:
+        if len(folder.encode()) > MAX_PATH_BYTES:
+            raise OSError(
+                f"eSpeak NG reads {MAX_PATH_BYTES} bytes of a path, and its temporary folder is "
+                f"{folder}: set TMPDIR to a shorter one"
+            )
+        _write_voices(Path(folder), self._data_path, self._speakers)
+        synchronous, buffer_ms, return_on_failure = 2, 2000, 0x8000
+        rate_hz = self._library.espeak_Initialize(
+            synchronous, buffer_ms, folder.encode(), return_on_failure
+        )
+        if rate_hz != ESPEAK_RATE_HZ:
+            raise OSError(f"eSpeak NG did not start: {rate_hz} Hz, not {ESPEAK_RATE_HZ} Hz")
+        self._library.espeak_SetSynthCallback(self._callback)
 
     def __exit__(self, *exception: object) -> None:
         self._library.espeak_Terminate()
