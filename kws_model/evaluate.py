@@ -2,8 +2,8 @@
 
 $ kws evaluate --run_dir runs/sc --split test
 kws, test split, 6,835 clips, weights best (seed 0)
-accuracy 92.91 %   top-2 96.40 %   loss 0.2914
-...
+accuracy 92.91%   top-2 96.40%   loss 0.2914
+most confused (truth -> prediction, clips): ...
 """
 
 from __future__ import annotations
@@ -210,6 +210,8 @@ def write(
     run_: Run, metrics: dict[str, Any], predictions: Predictions, labels: tuple[str, ...]
 ) -> pathlib.Path:
     """Writes the evaluation's files, metrics.json last, and returns their folder."""
+    from kws_model import report  # matplotlib takes a second
+
     suffix = "" if metrics["weights"] == "best" else "-last"
     folder = run_.folder / f"evaluation-{metrics['split']}{suffix}"
     folder.mkdir(exist_ok=True)
@@ -217,6 +219,13 @@ def write(
     matrix = confusion_matrix(predictions.truth, predictions.prediction, num_classes=len(labels))
     _write_predictions(folder / "predictions.parquet", predictions, labels)
     write_text(folder / "confusion.csv", confusion_csv(matrix, labels))
+    title = f"{metrics['dataset']['name']}, {metrics['split']} split: "
+    title += f"accuracy {metrics['accuracy']:.2%} on {metrics['clips']:,} clips"
+    for name, figure in (
+        ("confusion_matrix.png", report.confusion_figure(matrix, labels, title=title)),
+        ("alluvial.png", report.alluvial_figure(matrix, labels, title=title)),
+    ):
+        report.save(figure, folder / name)
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return folder
 
