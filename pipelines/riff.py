@@ -171,7 +171,9 @@ def to_float32(data: bytes, layout: Layout, *, count: int) -> np.ndarray:
         case "FLOAT", _:
             return np.require(np.frombuffer(data, "<f4", count, offset), np.float32, "A")
         case _:
-            with np.errstate(over="ignore"):  # beyond float32 is infinity, which the caller refuses
+            # Beyond float32 is infinity, a signalling NaN becomes a quiet one: the caller refuses
+            # both, so NumPy need not warn.
+            with np.errstate(over="ignore", invalid="ignore"):
                 return np.frombuffer(data, "<f8", count, offset).astype(np.float32)
 
 

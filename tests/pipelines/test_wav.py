@@ -279,6 +279,10 @@ REFUSED = {
         riff(fmt(tag=FLOAT, bits=32), chunk(b"data", struct.pack("<2f", 0, np.nan))),
         "non_finite: NaN or infinity among the samples",
     ),
+    "signalling NaN": (
+        riff(fmt(tag=FLOAT, bits=64), chunk(b"data", struct.pack("<2Q", 0, 0x7FF0000000000001))),
+        "non_finite: NaN or infinity among the samples",
+    ),
     "beyond float32": (
         riff(fmt(tag=FLOAT, bits=64), chunk(b"data", struct.pack("<2d", 0, 1e300))),
         "non_finite: NaN or infinity among the samples",
@@ -286,6 +290,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("data", "message"), REFUSED.values(), ids=REFUSED)
 def test_each_refusal_has_a_reason_and_a_sentence(data, message):
     with pytest.raises(wav.Rejected, match=f"^{message.replace('(', '[(]')}") as error:
