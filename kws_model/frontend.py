@@ -8,6 +8,7 @@ import functools
 
 import numpy as np
 import scipy.fft
+import scipy.sparse
 from numpy.typing import NDArray
 
 from kws_model.feature_spec import FeatureSpec
@@ -37,8 +38,9 @@ class Frontend:
         # Columns past frame_length stay zero: the FFT's padding.
         self._frames = np.zeros((spec.num_frames, spec.fft_size), np.float32)
         self._spectrum = np.empty((spec.num_frames, spec.num_bins), np.float32)
-        self._mel = mel_filterbank(spec) if spec.feature in ("log_mel", "mfcc") else None
-        self._dct = dct_matrix(spec) if spec.feature == "mfcc" else None
+        # Sparse, because BLAS adds in an order that depends on its threads: the bytes would differ.
+        has_mel = spec.feature in ("log_mel", "mfcc")
+        self._mel = scipy.sparse.csr_array(mel_filterbank(spec).T) if has_mel else None
 
     def __call__(self, waveforms: Float32) -> NDArray[np.generic]:
         """Features of a batch.
@@ -85,10 +87,10 @@ class Frontend:
         if spec.spectrum == "power":
             np.square(spectrum, out=spectrum)
         if self._mel is not None:
-            spectrum = spectrum @ self._mel  # [frames, num_mel_bins]
+            spectrum = (self._mel @ np.ascontiguousarray(spectrum.T)).T  # [frames, num_mel_bins]
         spectrum += np.float32(spec.log_offset)
         np.log(spectrum, out=spectrum)
-        return spectrum if self._dct is None else spectrum @ self._dct  # [frames, num_mfcc]
+        return mfcc(spectrum, spec) if spec.feature == "mfcc" else spectrum
 
 
 def store_waveform(waveform: Float32, out: NDArray[np.generic]) -> None:
@@ -145,14 +147,21 @@ def mel_filterbank(spec: FeatureSpec) -> Float32:
     return filters.astype(np.float32)
 
 
-def dct_matrix(spec: FeatureSpec) -> Float32:
-    """Orthonormal DCT-II with the lifter folded in, float32 [num_mel_bins, num_mfcc]."""
-    n, k = np.arange(spec.num_mel_bins), np.arange(spec.num_mfcc)
-    matrix = np.cos(np.pi / spec.num_mel_bins * (n[:, None] + 0.5) * k)
-    matrix *= np.where(k == 0, np.sqrt(1 / spec.num_mel_bins), np.sqrt(2 / spec.num_mel_bins))
-    if spec.lifter:
-        matrix *= 1 + spec.lifter / 2 * np.sin(np.pi * k / spec.lifter)  # HTK Book, 5.6
-    return matrix.astype(np.float32)
+def mfcc(log_mel: Float32, spec: FeatureSpec) -> Float32:
+    """The first `num_mfcc` of an orthonormal DCT-II over mel bins, liftered.
+
+    float32 [frames, num_mel_bins] -> float32 [frames, num_mfcc]; see `lifter_weights`.
+    """
+    coefficients = scipy.fft.dct(log_mel, type=2, norm="ortho", axis=1)[:, : spec.num_mfcc]
+    return coefficients * lifter_weights(spec)
+
+
+def lifter_weights(spec: FeatureSpec) -> Float32:
+    """1 + L/2 sin(pi n / L), float32 [num_mfcc] (HTK Book, 5.6); ones if L (`lifter`) is 0."""
+    n = np.arange(spec.num_mfcc)
+    if not spec.lifter:
+        return np.ones(spec.num_mfcc, np.float32)
+    return (1 + spec.lifter / 2 * np.sin(np.pi * n / spec.lifter)).astype(np.float32)
 
 
 def _htk_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -118,6 +118,9 @@ def one_line_failures() -> Iterator[None]:
     except (ValueError, OSError):
         raise
     except Exception as error:
+        for code in local_workers.DEATHS:
+            how = f"signal {-code}; 9 is what a lack of memory sends" if code < 0 else str(code)
+            raise ValueError(f"a worker process died ({how}): run the command again") from error
         raise ValueError(failure_line(str(error))) from error
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 URN = "kws:environment:forked_worker:v1"
 
+DEATHS: list[int] = []  # exit codes of workers that ended before they were told to
+
 
 def preload() -> None:
     """Starts the fork server, which imports what workers need in the background.
@@ -95,21 +97,22 @@ def _register() -> Any:
             )
             self._process.start()
             self._stopping = threading.Event()
-            watch = (self._process, self._stopping, self.control_conn)
-            threading.Thread(target=_watch, args=watch, daemon=True).start()
+            watched = (self._process, self._stopping, self.control_conn)
+            self._watcher = threading.Thread(target=_watch, args=watched, daemon=True)
+            self._watcher.start()
 
         def stop_worker(self) -> None:
-            self._stopping.set()
-            self._process.terminate()
-            self._process.join()
+            if self._process.is_alive():
+                self._stopping.set()
+                self._process.terminate()
+            self._watcher.join()
 
     return ForkedEnvironment
 
 
 def _watch(process: BaseProcess, stopping: threading.Event, control: Any) -> None:
-    """Fails the job if a worker dies; Beam's local runner would wait for it for ever."""
+    """Notes a worker's death and fails the job, which might wait for the worker for ever."""
     process.join()
-    if not stopping.is_set():
-        code = process.exitcode or 0
-        how = f"signal {-code} (9 is what a lack of memory sends)" if code < 0 else f"status {code}"
-        control.abort(RuntimeError(f"OSError: a worker process ended by {how}: run it again"))
+    if process.exitcode and not stopping.is_set():
+        DEATHS.append(process.exitcode)
+        control.abort(RuntimeError("a worker process died"))

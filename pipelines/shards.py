@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import numpy as np
-import threadpoolctl
 import xxhash  # XXH3 measured 0.5 us a clip, SHA-256 25.
 
 from kws_model import example, tfrecord
@@ -84,11 +83,7 @@ def write_shard(
     else:
         count = plan.num_shards[split]
         filename = shard_filename(name=job.name, split=split, index=index, count=count)
-        # One BLAS thread: workers are processes, and a sum must not depend on the cores at hand.
-        with (
-            threadpoolctl.threadpool_limits(limits=1, user_api="blas"),
-            whole_file(os.path.join(job.output, filename)) as file,
-        ):
+        with whole_file(os.path.join(job.output, filename)) as file:
             writer = _ShardWriter(file, filename, job, plan)
             rows = list(writer.append(ordered))
         shard = writer.shard(split, index)

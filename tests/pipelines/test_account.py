@@ -1,0 +1,85 @@
+import os
+from collections import Counter
+
+import pytest
+
+from kws_model.dataset_info import Shard
+from pipelines import account
+from pipelines.shard_plan import EXCLUDED, Plan
+from pipelines.shards import ShardSummary
+
+
+def plan(**num_clips: int) -> Plan:
+    clips = {"train": 0, "validation": 0, "test": 0, EXCLUDED: 0, **num_clips}
+    return Plan(
+        labels=("go",),
+        num_shards={split: int(n > 0) for split, n in clips.items()},
+        num_clips=clips,
+    )
+
+
+def summary(split="train", *, made=0, rejected=None, excluded=None, offenders=()) -> ShardSummary:
+    shard = Shard(split=split, index=0, filename="f", num_examples=made, num_bytes=0, xxh3_128="")
+    return ShardSummary(
+        shard=None if split == EXCLUDED else shard,
+        made=Counter({"go": made}),
+        rejected=Counter(rejected or {}),
+        excluded=Counter(excluded or {}),
+        offenders=tuple(offenders),
+    )
+
+
+def test_the_account_reconciles():
+    summaries = [
+        summary("train", made=97, rejected={"empty": 1}),
+        summary("test", made=9),
+        summary(EXCLUDED, excluded={"no_label": 3}),
+    ]
+    total = account.reconcile(
+        summaries, plan(train=98, test=9, excluded=3), max_failure_fraction=0.01
+    )
+    assert total == {
+        "found": 110,
+        "made": 106,
+        "rejected": {"empty": 1},
+        "excluded": {"no_label": 3},
+        "splits": {"train": {"go": 97}, "test": {"go": 9}},
+    }
+
+
+def test_a_lost_recording_is_never_passed_over():
+    with pytest.raises(AssertionError, match="98"):
+        account.reconcile([summary(made=97)], plan(train=98), max_failure_fraction=1)
+
+
+def test_too_many_rejections_fail_the_job_and_name_the_worst():
+    offenders = [("empty", "/b.wav", "no bytes"), ("not_audio", "/c.wav", "html")]
+    summaries = [summary(made=90, rejected={"empty": 8, "not_audio": 2}, offenders=offenders)]
+    with pytest.raises(
+        ValueError,
+        match=r"10 of 100 recordings can't be used, more than --max_failure_fraction 0.05: "
+        r"empty 8, not_audio 2. For example /b.wav \(empty: no bytes\); /c.wav \(not_audio: html\)",
+    ):
+        account.reconcile(summaries, plan(train=100), max_failure_fraction=0.05)
+    assert account.reconcile(summaries, plan(train=100), max_failure_fraction=0.1)["made"] == 90
+
+
+def test_a_dataset_of_nothing_is_refused_whatever_is_allowed():
+    with pytest.raises(ValueError, match="2 of 2 recordings can't be used"):
+        account.reconcile(
+            [summary(rejected={"empty": 2}, offenders=[("empty", "/a", "")])],
+            plan(train=2),
+            max_failure_fraction=1,
+        )
+
+
+def test_only_this_dataset_s_files_are_removed(tmp_path):
+    ours = ["kws-train.tfrecord-00000-of-00002", "manifest/part-train-00001.parquet", "plan.json"]
+    ours += ["dataset_info.json.unfinished-0f", "kws-test.tfrecord-00000-of-00001.unfinished-0f"]
+    theirs = ["notes.txt", "other-train.tfrecord-00000-of-00001", "manifest/readme", "x.json"]
+    os.mkdir(tmp_path / "manifest")
+    for name in (*ours, *theirs, "kws-train.tfrecord-00001-of-00002"):
+        (tmp_path / name).touch()
+    account.remove_files(str(tmp_path), "kws", keep={"kws-train.tfrecord-00001-of-00002"})
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {*theirs, "kws-train.tfrecord-00001-of-00002"}
