@@ -30,16 +30,18 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 done, 1 the job failed, 2 wrong usage, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage())
+        print(usage(), file=sys.stdout if arguments else sys.stderr)
         sys.exit(0 if arguments else 2)
     command, *flags = arguments
     if command not in COMMANDS:
         _fail(f"kws: no command {command!r}; the commands are: {', '.join(COMMANDS)}", status=2)
-    verbose = "--verbose" in flags
+    own_flags = flags[: flags.index("--")] if "--" in flags else flags
+    verbose = "--verbose" in own_flags
     if verbose:
+        flags = [flag for flag in own_flags if flag != "--verbose"] + flags[len(own_flags) :]
         os.environ["KWS_VERBOSE"] = "1"  # for the processes that a command starts
     try:
-        run_command(command, [flag for flag in flags if flag != "--verbose"])
+        run_command(command, flags)
     except KeyboardInterrupt:
         if verbose:
             raise

@@ -31,6 +31,11 @@ class Shard:
     num_bytes: int
     xxh3_128: str
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if not isinstance(getattr(self, field.name), field.type):  # type: ignore[arg-type]
+                raise TypeError(f"a shard's {field.name} is {getattr(self, field.name)!r}")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
@@ -71,7 +76,15 @@ class DatasetInfo:
         return sum(shard.num_examples for shard in self.split_shards(split))
 
     def to_files(self) -> dict[str, str]:
-        """The metadata files by name. `dataset_info.json` must be written last, by a rename."""
+        """The metadata files by name. `dataset_info.json` must be written last, by a rename.
+
+        Raises:
+          ValueError: a label can't be one line of label.labels.txt.
+        """
+        for label in self.labels:
+            # TensorFlow Datasets skips blank lines, which would shift the labels that follow.
+            if not label.strip() or "\n" in label or "\r" in label:
+                raise ValueError(f"a label must be one line that is not blank; got {label!r}")
         return {
             "features.json": _dump(self._tfds_features()),
             "label.labels.txt": "".join(f"{label}\n" for label in self.labels),
@@ -92,40 +105,38 @@ class DatasetInfo:
         """Reads the metadata of a finished dataset.
 
         Raises:
-          ValueError: the folder is missing or unfinished, or a shard is missing or cut short.
+          ValueError: the folder is missing or unfinished, its metadata is damaged, or a shard is
+            missing or cut short.
         """
         folder = pathlib.Path(folder)
-        files = cls._read_files(folder)
-        preparation = files["preparation.json"]
-        info = cls(
-            name=files["dataset_info.json"]["name"],
-            spec=FeatureSpec.from_dict(files["feature_spec.json"]),
-            labels=tuple((folder / "label.labels.txt").read_text().splitlines()),
+        _check_finished(folder)
+        try:
+            info = cls._parse(folder)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(
+                f"the metadata of {folder} can't be read ({reason}): run kws prepare --overwrite, "
+                "or copy the dataset again"
+            ) from error
+        for shard in info.shards:
+            _check_size(folder / shard.filename, shard)
+        return info
+
+    @classmethod
+    def _parse(cls, folder: pathlib.Path) -> Self:
+        names = ("dataset_info.json", "feature_spec.json", "preparation.json")
+        dataset_info, spec, preparation = (_load(folder / name) for name in names)
+        labels = (folder / "label.labels.txt").read_text("utf-8")
+        return cls(
+            name=dataset_info["name"],
+            spec=FeatureSpec.from_dict(spec),
+            # Not splitlines(): like TensorFlow Datasets, leave U+2028 and the like in a label.
+            labels=tuple(labels.removesuffix("\n").split("\n")),
             shards=tuple(Shard(**shard) for shard in preparation["shards"]),
             account=preparation["account"],
             preparation=preparation["preparation"],
             folder=folder,
         )
-        for shard in info.shards:
-            _check_size(folder / shard.filename, shard)
-        return info
-
-    @staticmethod
-    def _read_files(folder: pathlib.Path) -> dict[str, Any]:
-        if not folder.is_dir():
-            raise ValueError(
-                f"no dataset at {folder}: it is not a folder; make one with kws prepare"
-            )
-        if not (folder / "dataset_info.json").exists():
-            raise ValueError(
-                f"the dataset at {folder} is unfinished (it has no dataset_info.json): "
-                "run kws prepare on it again"
-            )
-        names = ("dataset_info.json", "feature_spec.json", "preparation.json")
-        try:
-            return {name: json.loads((folder / name).read_text()) for name in names}
-        except (OSError, ValueError) as error:
-            raise ValueError(f"the metadata of {folder} can't be read: {error}") from error
 
     def _tfds_features(self) -> dict[str, Any]:
         dtype = self.spec.stored_dtype.name
@@ -191,6 +202,16 @@ def check_labels(info: DatasetInfo, expected: Sequence[str], *, owner: str) -> N
     )
 
 
+def _check_finished(folder: pathlib.Path) -> None:
+    if not folder.is_dir():
+        raise ValueError(f"no dataset at {folder}: it is not a folder; make one with kws prepare")
+    if not (folder / "dataset_info.json").exists():
+        raise ValueError(
+            f"the dataset at {folder} is unfinished (it has no dataset_info.json): "
+            "run kws prepare on it again"
+        )
+
+
 def _check_size(path: pathlib.Path, shard: Shard) -> None:
     size = path.stat().st_size if path.exists() else None
     if size != shard.num_bytes:
@@ -199,6 +220,13 @@ def _check_size(path: pathlib.Path, shard: Shard) -> None:
             f"{path} {found}, not {shard.num_bytes:,}: run kws prepare --overwrite, "
             "or copy the dataset again"
         )
+
+
+def _load(path: pathlib.Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
 
 
 def _dump(value: Any) -> str:

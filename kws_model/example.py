@@ -13,6 +13,7 @@ twenty times the FFT. Entries are sorted by key, as in protobuf's deterministic 
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,7 +101,7 @@ def decode(record: bytes) -> dict[str, bytes | int]:
         (features,) = _fields(record)
         entries = (dict(_numbered(entry)) for entry in _fields(features))
         return {entry[1].decode(): _feature_value(entry[2]) for entry in entries}
-    except (IndexError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError("not a record of a kws dataset") from error
 
 
@@ -122,7 +123,7 @@ def _numbered(message: bytes) -> list[tuple[int, bytes]]:
         length, start = _read_varint(message, position + 1)
         position = start + length
         if tag & 7 != 2 or position > len(message):
-            raise ValueError("not a record of a kws dataset")
+            raise ValueError(f"no field ends at byte {position}")
         fields.append((tag >> 3, message[start:position]))
     return fields
 
@@ -139,9 +140,17 @@ def _read_varint(message: bytes, position: int) -> tuple[int, int]:
 
 
 def decode_feature(record: bytes, spec: FeatureSpec) -> np.ndarray:
-    """The feature of one record, `spec.stored_dtype` [*spec.shape]."""
-    value = decode(record)[spec.feature]
-    assert isinstance(value, bytes)
+    """The feature of one record, `spec.stored_dtype` [*spec.shape].
+
+    Raises:
+      ValueError: the record does not hold that feature in that size.
+    """
+    value = decode(record).get(spec.feature)
+    if not isinstance(value, bytes) or len(value) != spec.num_bytes:
+        size = len(value) if isinstance(value, bytes) else 0
+        raise ValueError(
+            f"expected a record with {spec.num_bytes} bytes of {spec.feature}; it has {size}"
+        )
     return np.frombuffer(value, spec.stored_dtype).reshape(spec.shape)
 
 
@@ -163,5 +172,7 @@ def parse_batch(records: tf.Tensor, spec: FeatureSpec) -> dict[str, tf.Tensor]:
     schema["label"] = tf.io.FixedLenFeature([], tf.int64)
     example = tf.io.parse_example(records, schema)
     flat = tf.io.decode_raw(example[spec.feature], tf.as_dtype(spec.stored_dtype))
+    # Without this, two records of half the size would become one clip.
+    flat = tf.ensure_shape(flat, [None, math.prod(spec.shape)])
     example[spec.feature] = tf.reshape(flat, [-1, *spec.shape])  # [batch, frames, bins]
     return example

@@ -7,6 +7,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -81,13 +82,16 @@ class FeatureSpec:
     def __post_init__(self) -> None:
         if self.dtype is None:
             object.__setattr__(self, "dtype", "int16" if self.feature == "waveform" else "float16")
-        if self.fft_length is None and self.window_ms > 0 and self.sample_rate_hz > 0:
+        if self.fft_length is None and 0 < self.window_ms < math.inf and self.sample_rate_hz > 0:
             next_power = (
                 1 << (max(1, round(self.window_ms * self.sample_rate_hz / 1000)) - 1).bit_length()
             )
             object.__setattr__(self, "fft_length", next_power)
         if self.upper_hz is None:
             object.__setattr__(self, "upper_hz", self.sample_rate_hz / 2)
+        for name in _FLOATS:
+            # 1000 equals 1000.0, so both must be written, and fingerprinted, alike.
+            object.__setattr__(self, name, float(getattr(self, name)))
         self._check_choices()
         self._check_lengths()
         self._check_ranges()
@@ -109,7 +113,7 @@ class FeatureSpec:
         for name in ("clip_ms", "window_ms", "stride_ms"):
             samples = getattr(self, name) * self.sample_rate_hz / 1000
             # Rounding here would make training and serving cut windows in different places.
-            if not samples >= 1 or abs(samples - round(samples)) > 1e-6:
+            if not 1 <= samples < math.inf or abs(samples - round(samples)) > 1e-6:
                 raise ValueError(
                     f"--{name} {getattr(self, name)} is {samples:g} samples at "
                     f"{self.sample_rate_hz} Hz; it must be a whole, positive number of samples"
@@ -131,8 +135,8 @@ class FeatureSpec:
                 f"{self.sample_rate_hz / 2:g} (half the sample rate); "
                 f"got {self.lower_hz:g} and {self.upper_edge_hz:g}"
             )
-        if not self.log_offset > 0:
-            raise ValueError(f"--log_offset must be positive; got {self.log_offset}")
+        if not 0 < self.log_offset < math.inf:
+            raise ValueError(f"--log_offset must be positive and finite; got {self.log_offset}")
         if not 0 <= self.pre_emphasis < 1:
             raise ValueError(f"--pre_emphasis must be in [0, 1); got {self.pre_emphasis}")
         if self.num_mel_bins < 1 or self.lifter < 0:
@@ -225,3 +229,12 @@ _CHOICES = {
     "spectrum": ("power", "magnitude"),
     "mel_scale": ("htk", "slaney"),
 }
+_FLOATS = (
+    "clip_ms",
+    "window_ms",
+    "stride_ms",
+    "pre_emphasis",
+    "log_offset",
+    "lower_hz",
+    "upper_hz",
+)

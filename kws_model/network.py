@@ -1,7 +1,7 @@
 """The model zoo: each architecture is a table, from a picture of sound to a probability per word.
 
 >>> build("cnn", FeatureSpec(), num_classes=30).count_params()
-2228062
+2226846
 """
 
 from __future__ import annotations

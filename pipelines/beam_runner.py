@@ -127,12 +127,15 @@ def one_line_failures() -> Iterator[None]:
 def failure_line(report: str) -> str:
     """The exception that ended a worker, from Beam's report of it.
 
-    >>> failure_line("Traceback ...\\nOSError: [Errno 28] No space left [while running 'W']")
-    '[Errno 28] No space left'
+    >>> failure_line("Traceback ...\\nOSError: [Errno 28] No space left: '/x' [while running 'W']")
+    '/x: No space left'
     """
-    matches = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception)): (.+)$", report, re.MULTILINE)
-    if not matches:
+    lines = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception): .+)$", report, re.MULTILINE)
+    if not lines:
         return f"the job failed: {' '.join(report.split())[-500:]}"
-    name, message = matches[-1]
-    message = re.sub(r" \[while running .*$", "", message).replace("\\n", " ")
-    return message if name in ("ValueError", "OSError") else f"{name}: {message}"
+    line = re.sub(r" \[while running .*$", "", lines[-1]).replace("\\n", " ")
+    line = re.sub(r"^(RuntimeError: )+(?=\w+Error: )", "", line)  # Beam's wrapping
+    name, _, message = line.partition(": ")
+    if file := re.fullmatch(r"\[Errno \d+\] (.+): '(.+)'", message):
+        return f"{file[2]}: {file[1]}"
+    return message if name == "ValueError" else line

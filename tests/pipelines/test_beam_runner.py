@@ -50,12 +50,14 @@ def test_a_typo_in_a_beam_option_is_an_error(flag, message):
         ("Traceback\n  File x\nValueError: no such word [while running 'A']", "no such word"),
         (
             "OSError: [Errno 28] No space left on device: '/x' [while running 'B-ptransform-3']",
-            "[Errno 28] No space left on device: '/x'",
+            "/x: No space left on device",
         ),
         (
-            "KeyError: 'a'\n\nDuring handling\n\nRuntimeError: KeyError: 'b'",
-            "RuntimeError: KeyError: 'b'",
+            "ValueError: first\n\nDuring handling\n\nRuntimeError: PermissionError: "
+            "[Errno 13] Permission denied: '/y' [while running 'C']",
+            "/y: Permission denied",
         ),
+        ("a.b.KeyError: 'word'", "KeyError: 'word'"),
         ("the engine  went\naway", "the job failed: the engine went away"),
     ],
 )
