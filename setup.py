@@ -35,6 +35,7 @@ DEV = [
     "pytest-xdist>=3.5",
     "ruff>=0.6",
     "tensorflow-datasets>=4.9.6",
+    "uv>=0.5",
 ]
 
 setup(
