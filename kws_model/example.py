@@ -13,7 +13,6 @@ twenty times the FFT. Entries are sorted by key, as in protobuf's deterministic 
 from __future__ import annotations
 
 import functools
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -172,7 +171,7 @@ def parse_batch(records: tf.Tensor, spec: FeatureSpec) -> dict[str, tf.Tensor]:
     schema["label"] = tf.io.FixedLenFeature([], tf.int64)
     example = tf.io.parse_example(records, schema)
     flat = tf.io.decode_raw(example[spec.feature], tf.as_dtype(spec.stored_dtype))
-    # Without this, two records of half the size would become one clip.
-    flat = tf.ensure_shape(flat, [None, math.prod(spec.shape)])
-    example[spec.feature] = tf.reshape(flat, [-1, *spec.shape])  # [batch, frames, bins]
+    # Not -1: two records of half the size would become one clip.
+    shape = [tf.shape(records)[0], *spec.shape]
+    example[spec.feature] = tf.reshape(flat, shape)  # [batch, frames, bins]
     return example

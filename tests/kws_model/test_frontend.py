@@ -471,7 +471,7 @@ def test_other_than_float32_clips_of_the_specs_length_is_refused(waveforms, mess
 
 
 @pytest.mark.filterwarnings("ignore:Empty filters detected")
-@pytest.mark.parametrize(("num_mel_bins", "fft_length"), [(128, 512), (128, 480), (200, 1024)])
+@pytest.mark.parametrize(("num_mel_bins", "fft_length"), [(128, 512), (128, 480), (200, 512)])
 @pytest.mark.parametrize("feature", ["log_mel", "mfcc"])
 def test_mel_filters_too_narrow_for_the_fft_are_refused(feature, num_mel_bins, fft_length):
     filters = librosa.filters.mel(
@@ -483,9 +483,7 @@ def test_mel_filters_too_narrow_for_the_fft_are_refused(feature, num_mel_bins, f
         r"\d+ Hz\): lower --num_mel_bins or raise --fft_length$"
     )
     with pytest.raises(ValueError, match=message):
-        Frontend(
-            FeatureSpec(feature=feature, num_mel_bins=num_mel_bins, fft_length=fft_length)
-        )
+        Frontend(FeatureSpec(feature=feature, num_mel_bins=num_mel_bins, fft_length=fft_length))
 
 
 def test_mel_settings_do_not_matter_where_there_are_no_mel_filters():
