@@ -131,6 +131,7 @@ def describe(run_: Run, info: DatasetInfo, options: Options) -> dict[str, Any]:
         },
         "split": options.split,
         "weights": options.weights,
+        "run_finished": "result" in run_.config,
         "model": run_.config["model"],
         "seed": run_.config["seed"],
     }
@@ -271,6 +272,8 @@ def summary(metrics: dict[str, Any]) -> str:
         f"accuracy {metrics['accuracy']:.2%}   top-2 {metrics['top_2']:.2%}   "
         f"loss {metrics['loss']:.4f}",
     ]
+    if not metrics["run_finished"]:
+        lines.append("the run was stopped before its end")
     if metrics["most_confused"]:
         lines.append("most confused (truth -> prediction, clips):")
     for pair in metrics["most_confused"]:

@@ -32,14 +32,14 @@ SHUFFLE_BUFFER_BYTES = 100_000_000
 def training_batches(
     info: DatasetInfo, *, batch_size: int, seed: int, cache: bool = False
 ) -> tf.data.Dataset:
-    """The training split, once, in another order at each iteration.
+    """The training split, in another order at each iteration.
 
     Args:
       info: the dataset.
-      batch_size: clips in a batch, over all replicas. What is left over at the end of an epoch is
-        dropped, since a replica that gets no clip spoils the mean of the gradients; it is other
-        clips each epoch.
-      seed: the same seed gives the same batches in the same order, epoch by epoch.
+      batch_size: clips in a batch, over all replicas. What is left over at the end of an epoch,
+        other clips each time, is dropped: a replica without clips spoils the mean of the gradients.
+      seed: the same seed, after the same `tf.random.set_seed`, gives the same batches, epoch by
+        epoch.
       cache: keep the serialized records in memory; the buffer then holds them all.
 
     Returns:
@@ -49,14 +49,10 @@ def training_batches(
     Raises:
       ValueError: the split has no clips, or fewer than a batch.
     """
-    num_examples = info.num_examples("train")
-    if num_examples < batch_size:
-        raise ValueError(
-            f"split 'train' of {info.folder} has {num_examples} clips, fewer than one batch: "
-            f"lower --batch_size ({batch_size})"
-        )
     import tensorflow as tf
 
+    num_examples = info.num_examples("train")
+    check_batch_size(info, batch_size)
     paths = tf.data.Dataset.from_tensor_slices(shard_paths(info, "train"))
     records = paths.shuffle(len(paths), seed=seed).interleave(
         _read_shard, cycle_length=CYCLE_LENGTH, num_parallel_calls=CYCLE_LENGTH, deterministic=True
@@ -70,6 +66,16 @@ def training_batches(
         .map(functools.partial(_parse_pair, spec=info.spec), num_parallel_calls=tf.data.AUTOTUNE)
     )
     return _finish(batches, num_batches=num_examples // batch_size)
+
+
+def check_batch_size(info: DatasetInfo, batch_size: int) -> None:
+    """Raises ValueError if the training split has fewer clips than a batch."""
+    num_examples = info.num_examples("train")
+    if num_examples < batch_size:
+        raise ValueError(
+            f"split 'train' of {info.folder} has {num_examples} clips, fewer than one batch: "
+            f"lower --batch_size ({batch_size})"
+        )
 
 
 def evaluation_batches(info: DatasetInfo, split: str, *, batch_size: int) -> tf.data.Dataset:

@@ -71,7 +71,7 @@ def confusion_figure(matrix: Matrix, labels: Sequence[str], *, title: str) -> Fi
 def _write_counts(axes: Axes, matrix: Matrix, parts: NDArray, *, cell_points: float) -> None:
     """Every count but zero, in a size at which the longest fits its cell; none if that is tiny."""
     digits = len(str(matrix.max(initial=0)))
-    size = min(10.0, 0.85 * cell_points / (0.65 * digits))  # a digit is 0.65 as wide as its size
+    size = min(10.0, 0.8 * cell_points / (0.65 * digits))  # a digit is 0.65 as wide as its size
     if size < 5:
         return
     for row, column in np.argwhere(matrix):

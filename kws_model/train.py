@@ -86,7 +86,7 @@ def run(options: Options) -> None:
     check_new(options.run_dir, overwrite=options.overwrite)
     info = DatasetInfo.read(options.dataset)
     network.check(options.model, info.spec)
-    info.num_examples("train")
+    input_pipeline.check_batch_size(info, options.batch_size)
     devices.start_tensorflow(cpu_replicas=options.cpu_replicas)
     strategy = devices.mirrored_strategy(cpu_replicas=options.cpu_replicas)
     check_batch_size(options.batch_size, replicas=strategy.num_replicas_in_sync)
@@ -106,11 +106,11 @@ def train(options: Options, info: DatasetInfo, strategy: tf.distribute.Strategy)
     """Fits the model under a strategy; see `run`."""
     import keras
 
+    keras.utils.set_random_seed(options.seed)  # first: tf.data's order depends on it, too
     batches = input_pipeline.training_batches(
         info, batch_size=options.batch_size, seed=options.seed, cache=options.cache
     )
     validation = validation_data(info, options)
-    keras.utils.set_random_seed(options.seed)
     with strategy.scope():
         model = compiled_model(options, info)
     run_ = Run.create(options.run_dir, configuration(options, info, model, strategy))

@@ -1,4 +1,9 @@
+import os
+
 import pytest
+
+# As `kws` itself does; TensorFlow reads it once, and a test module may import Keras first.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from kws_model import train
 from kws_model.run import Run

@@ -37,8 +37,9 @@ def failure(capture, *flags):
     """Runs `kws evaluate` to its end; its exit status and what it said, which must be one line."""
     with pytest.raises(SystemExit) as exit_:
         cli.main(["evaluate", *map(str, flags)])
-    (line,) = capture.readouterr().err.splitlines()
-    return exit_.value.code, line
+    lines = capture.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return exit_.value.code, lines[0]
 
 
 def test_metrics_are_those_worked_by_hand():
@@ -144,12 +145,14 @@ def test_the_summary_names_what_was_measured():
         "split": "test",
         "weights": "best",
         "seed": 3,
+        "run_finished": False,
         **evaluate.measure(predictions(), LABELS),
     }
 
     assert evaluate.summary(metrics).splitlines() == [
         "sc, test split, 6 clips, weights best (seed 3)",
         "accuracy 50.00%   top-2 83.33%   loss 3.4046",
+        "the run was stopped before its end",
         "most confused (truth -> prediction, clips):",
         "            up -> no                2",
         "            no -> up                1",

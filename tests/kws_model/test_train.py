@@ -24,8 +24,9 @@ def failure(capsys, *flags):
     """Runs `kws train` to its end; its exit status and what it said, which must be one line."""
     with pytest.raises(SystemExit) as exit_:
         cli.main(["train", *map(str, flags)])
-    (line,) = capsys.readouterr().err.splitlines()
-    return exit_.value.code, line
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return exit_.value.code, lines[0]
 
 
 def test_a_run_holds_what_shaped_it_and_what_came_of_it(tiny_run, tiny_dataset):
@@ -56,6 +57,15 @@ def test_the_best_epoch_of_the_history_is_the_result(tiny_run):
 
     result = tiny_run.config["result"]
     assert (result["best_epoch"], result["best"]["val_loss"]) == (best["epoch"], best["val_loss"])
+
+
+def test_a_seed_repeats_a_run(tmp_path, tiny_run):
+    again = train.Options(**tiny_run.config["options"] | {"run_dir": str(tmp_path)})
+
+    train.run(again)
+
+    losses = [[row["loss"] for row in history(run)] for run in (tiny_run, Run.read(tmp_path))]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 class EpochWriter:
@@ -150,6 +160,7 @@ from kws_model.dataset_info import DatasetInfo
 
 devices.start_tensorflow(cpu_replicas=2)
 import keras
+import tensorflow as tf
 
 steps = network.MODELS["cnn_small"]
 network.MODELS["cnn_small"] = tuple(s for s in steps if not isinstance(s, network.Dropout))
@@ -160,8 +171,7 @@ for replicas in (1, 2):
         dataset=dataset, run_dir=f"{runs}/{replicas}", model="cnn_small", cpu_replicas=replicas,
         epochs=2, batch_size=4, learning_rate=0.01,
     )
-    strategy = devices.mirrored_strategy(cpu_replicas=replicas)
-    assert strategy.num_replicas_in_sync == replicas
+    strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
     train.train(options, DatasetInfo.read(dataset), strategy)
 """
 
