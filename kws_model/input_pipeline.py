@@ -19,9 +19,9 @@ from kws_model.feature_spec import FeatureSpec
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# On two cores this reads 26,000 clips/s (45 us of CPU each); decoding a WAV and its FFT inside
-# tf.data, 3,600 (267 us). From 2 to 16 shards at a time and buffers from 0.25 to 8 MB measured the
-# same from a warm disk; several shards hide the latency of a cold one.
+# On two busy cores this read 26,000-36,000 clips/s (42 us of CPU each) where decoding WAVs and an
+# FFT inside tf.data did 3,600-5,800 (300 us). 2 to 16 shards at a time and buffers of 0.25 to 8 MB
+# measured the same from a warm disk; several shards hide the latency of a cold one.
 CYCLE_LENGTH = 4
 READ_BUFFER_BYTES = 1 << 20
 # Clips are shuffled at rest already (the order inside a split is that of a hash): this buffer and

@@ -2,7 +2,7 @@
 
 RUN/config.json         all that shaped the run, written first; its results, added at the end
 RUN/history.csv         one row per finished epoch
-RUN/best.weights.h5     of the epoch with the best validation accuracy
+RUN/best.weights.h5     of the epoch with the best validation accuracy (without one, the last)
 RUN/last.weights.h5     of the last finished epoch
 RUN/tensorboard/        for `tensorboard --logdir`
 RUN/evaluation-*/       what `kws evaluate` adds
