@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -98,9 +99,13 @@ def parse(options_class: type, flags: Sequence[str], *, command: str) -> Any:
 
 
 def _unbox(message: str) -> str:
-    """tyro's framed error as one line."""
-    lines = (line.strip("│╭╮╰╯─ ") for line in message.splitlines()[1:])
-    return " ".join(line for line in lines if line)
+    """tyro's error as one line.
+
+    Its frame is of hyphens where stdout is not UTF-8, and coloured where stdout is a terminal.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", message)
+    lines = (line.strip("│╭╮╰╯─ ") for line in plain.splitlines()[1:])
+    return " ".join(line for line in lines if line.strip("-"))
 
 
 def _one_line(error: BaseException) -> str:

@@ -215,11 +215,8 @@ def _check_finished(folder: pathlib.Path) -> None:
 def _check_size(path: pathlib.Path, shard: Shard) -> None:
     size = path.stat().st_size if path.exists() else None
     if size != shard.num_bytes:
-        found = "is missing" if size is None else f"has {size:,} bytes"
-        raise ValueError(
-            f"{path} {found}, not {shard.num_bytes:,}: run kws prepare --overwrite, "
-            "or copy the dataset again"
-        )
+        found = "is missing" if size is None else f"has {size:,} bytes, not {shard.num_bytes:,}"
+        raise ValueError(f"{path} {found}: run kws prepare --overwrite, or copy the dataset again")
 
 
 def _load(path: pathlib.Path) -> Any:
