@@ -67,6 +67,7 @@ def test_a_record_is_written_as_protobuf_lays_it_out():
     )
 
 
+@settings(deadline=None)
 @given(record=RECORDS)
 @instance(record=GO | {"clip_id": "", "speaker": "", "word": "", "label": 0, "value": b""})
 @instance(record=GO | {"clip_id": "да/né\u2028🎤", "speaker": "Zoë", "word": "да"})
@@ -104,6 +105,7 @@ def test_any_buffer_is_written_and_none_is_copied():
 # Decoding without TensorFlow.
 
 
+@settings(deadline=None)
 @given(record=RECORDS)
 def test_decode_inverts_encode(record):
     assert example.decode(encode(**record)) == decoded(**record)
@@ -137,13 +139,13 @@ def test_other_bytes_are_refused_as_no_record(data):
         example.decode(data)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(data=st.binary(max_size=100))
 def test_any_bytes_are_decoded_or_refused(data):
     decodes_or_refuses(data)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(data=st.data())
 def test_a_damaged_record_is_decoded_or_refused(data):
     record = bytearray(encode())

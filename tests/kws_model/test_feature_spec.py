@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws_model.feature_spec import FeatureSpec
@@ -154,6 +154,7 @@ def test_a_setting_out_of_range_is_refused_by_its_flag(settings, message):
 # To JSON and back.
 
 
+@settings(deadline=None)
 @given(spec=specs())
 def test_a_spec_comes_back_from_json_as_it_was(spec):
     again = FeatureSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
@@ -161,6 +162,7 @@ def test_a_spec_comes_back_from_json_as_it_was(spec):
     assert again.fingerprint == spec.fingerprint
 
 
+@settings(deadline=None)
 @given(spec=specs())
 def test_sizes_agree_with_the_stored_bytes(spec):
     assert np.zeros(spec.shape, spec.stored_dtype).nbytes == spec.num_bytes
@@ -233,11 +235,13 @@ def test_equal_specs_have_one_fingerprint(one, other):
     assert FeatureSpec(**one).fingerprint == FeatureSpec(**other).fingerprint
 
 
+@settings(deadline=None)
 @given(one=specs(), other=specs())
 def test_fingerprints_are_equal_exactly_when_specs_are(one, other):
     assert (one.fingerprint == other.fingerprint) == (one == other)
 
 
+@settings(deadline=None)
 @given(spec=specs(), settings=st.fixed_dictionaries({"lifter": st.integers(0, 3)}))
 def test_replacing_a_setting_checks_and_derives_again(spec, settings):
     replaced = dataclasses.replace(spec, **settings)

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws_model import tfrecord
@@ -40,6 +40,7 @@ def test_a_record_is_length_checksum_data_checksum():
     assert b"".join(tfrecord.frame([])) == bytes(8) + struct.pack("<II", 0x07980329, 0xA282EAD8)
 
 
+@settings(deadline=None)
 @given(parts=st.lists(st.binary(max_size=20), max_size=5))
 def test_a_records_data_is_its_parts_in_a_row(parts):
     data = b"".join(tfrecord.frame(parts))
@@ -55,6 +56,7 @@ def test_the_parts_are_not_copied():
 # Round trips.
 
 
+@settings(deadline=None)
 @given(records=st.lists(st.binary(max_size=300), max_size=6))
 def test_records_are_read_by_their_offsets(records):
     file, offset = io.BytesIO(container(records)), 0
@@ -134,6 +136,7 @@ def test_any_changed_byte_names_the_file_and_the_record(tmp_path, bits):
             list(tfrecord.read_records(path))
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=60))
 def test_any_other_bytes_are_no_record(data):
     # A chance of 2**-32 that a checksum fits.
