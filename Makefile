@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: help install demo test lint bench constraints clean
+.PHONY: help install demo test test-torch lint bench constraints clean
 
 help:
 	@echo "make demo   spoken corpus -> dataset -> model -> pictures, in demo/"
 	@echo "make test   the whole suite"
+	@echo "make test-torch   the PyTorch example, in an environment without TensorFlow"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  the measurements of tests/benchmarks/README.md"
 	@echo "make clean  remove what the others made"
@@ -22,16 +23,25 @@ install: .venv/installed
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[dev,synth]'
 	@touch $@
 
-# Ten words by 60 speakers, then the dataset, a CNN and its evaluation on speakers it never heard.
+# Thirty words by sixty speakers, then the dataset, a CNN and its evaluation on speakers it never heard.
 demo: install
-	$(BIN)/kws synthesize --output $(DEMO)/corpus --overwrite --words yes no up down left right on off stop go --clips_per_word 240 --speakers 60
+	$(BIN)/kws synthesize --output $(DEMO)/corpus --overwrite --clips_per_word 180 --speakers 60
 	$(BIN)/kws prepare --input $(DEMO)/corpus --output $(DEMO)/dataset --overwrite --feature log_mel
-	$(BIN)/kws train --dataset $(DEMO)/dataset --run_dir $(DEMO)/run --overwrite --optimizer adam --epochs 8
+	$(BIN)/kws train --dataset $(DEMO)/dataset --run_dir $(DEMO)/run --overwrite --optimizer adam --epochs 10
 	$(BIN)/kws evaluate --run_dir $(DEMO)/run --split test
 	@echo "Pictures: $(DEMO)/run/evaluation-test/alluvial.png and confusion_matrix.png"
 
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# The base install, without TensorFlow, and PyTorch: another environment, because its wheels are 3 GB.
+test-torch: .venv-torch/installed
+	.venv-torch/bin/python -m pytest tests/with_torch
+
+.venv-torch/installed: .venv/installed
+	$(PYTHON) -m venv --clear .venv-torch
+	$(BIN)/uv pip install --python .venv-torch/bin/python --constraint constraints.txt --editable . pytest torch
+	@touch $@
 
 lint: install
 	$(BIN)/ruff check .
