@@ -36,7 +36,7 @@ test: install
 
 # The base install, without TensorFlow, and PyTorch: another environment, because its wheels are 3 GB.
 test-torch: .venv-torch/installed
-	.venv-torch/bin/python -m pytest tests/with_torch
+	.venv-torch/bin/python -m pytest -o addopts= tests/with_torch
 
 .venv-torch/installed: .venv/installed
 	$(PYTHON) -m venv --clear .venv-torch
