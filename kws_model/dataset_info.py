@@ -112,7 +112,7 @@ class DatasetInfo:
         _check_finished(folder)
         try:
             info = cls._parse(folder)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(
                 f"the metadata of {folder} can't be read ({reason}): run kws prepare --overwrite, "

@@ -37,6 +37,7 @@ def test_the_defaults_are_those_of_the_tutorial():
         ({"window_ms": 25}, (98, 257), 512),  # 1 + (16000 - 400) // 160, 97.5 rounded down
         ({"window_ms": 32}, (97, 257), 512),  # a window that is its own FFT
         ({"window_ms": 32.0625}, (97, 513), 1024),  # 513 samples, one more than 512
+        ({"window_ms": 0.0625}, (100, 1), 1),  # one sample: 1 + (16000 - 1) // 160
         ({"window_ms": 1000}, (1, 8193), 16384),  # one window is the clip
         ({"clip_ms": 30}, (1, 257), 512),
         ({"clip_ms": 39.9375}, (1, 257), 512),  # one sample short of a second window
