@@ -9,10 +9,13 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
+from kws_model import frontend
 from kws_model.dataset_info import SPLITS, DatasetInfo
-from pipelines import manifest
+from pipelines import manifest, resume
+from pipelines.job import Job
+from pipelines.resume import ShardSummary
 from pipelines.shard_plan import Plan
-from pipelines.shards import UNFINISHED, ShardJob, ShardSummary, whole_file
+from pipelines.shards import UNFINISHED, whole_file
 
 PLAN = "plan.json"  # in the output folder while a job runs
 
@@ -23,23 +26,27 @@ def reconcile(
     """The account of the whole dataset.
 
     Returns:
-      `found`, `made`: clips; `rejected`, `excluded`: clips by reason; `splits`: for each split the
-      clips of each label.
+      `found`, `made`: clips; `generated`: clips that were not found but made, by kind; `rejected`,
+      `excluded`: clips by reason; `splits`: for each split the clips of each label. What was found
+      and generated is what was made, rejected and excluded.
 
     Raises:
       ValueError: nothing was made, or a greater fraction than allowed was rejected.
       AssertionError: recordings got lost; our mistake, whatever the input.
     """
-    rejected = sum((summary.rejected for summary in summaries), Counter())
-    excluded = sum((summary.excluded for summary in summaries), Counter())
+    rejected = sum((summary.rejected for summary in summaries), Counter[str]())
+    excluded = sum((summary.excluded for summary in summaries), Counter[str]())
+    generated = sum((summary.generated for summary in summaries), Counter[str]())
     splits = {split: _made(summaries, split) for split in SPLITS if plan.num_shards[split]}
-    found = sum(plan.num_clips.values())
+    found = plan.num_found
     made = sum(sum(labels.values()) for labels in splits.values())
-    assert found == made + rejected.total() + excluded.total(), (found, made, rejected, excluded)
+    told = made + rejected.total() + excluded.total()
+    assert found + generated.total() == told, (found, generated, made, rejected, excluded)
     if not made or rejected.total() > max_failure_fraction * (made + rejected.total()):
         raise ValueError(_failure(summaries, rejected, made, max_failure_fraction))
     return {
         "found": found,
+        "generated": dict(sorted(generated.items())),
         "made": made,
         "rejected": dict(sorted(rejected.items())),
         "excluded": dict(sorted(excluded.items())),
@@ -59,7 +66,8 @@ def _failure(
     reasons = ", ".join(f"{reason} {count}" for reason, count in rejected.most_common())
     offenders = [offender for summary in summaries for offender in summary.offenders]
     first = {reason: (path, detail) for reason, path, detail in sorted(offenders, reverse=True)}
-    shown = "; ".join(f"{path} ({reason}: {why})" for reason, (path, why) in sorted(first.items()))
+    worst = [reason for reason, _ in rejected.most_common(3)]
+    shown = "; ".join(f"{first[reason][0]} ({reason}: {first[reason][1]})" for reason in worst)
     return (
         f"{rejected.total():,} of {tried:,} recordings can't be used, more than "
         f"--max_failure_fraction {allowed:g}: {reasons}. For example {shown}. Mend or remove them "
@@ -83,14 +91,24 @@ def read_plan(output: str) -> dict[str, Any] | None:
 
 
 def write_metadata(
-    job: ShardJob,
+    job: Job,
     plan: Plan,
     summaries: list[ShardSummary],
     *,
     total: dict[str, Any],
-    preparation: dict[str, Any],
 ) -> DatasetInfo:
     """Removes what earlier attempts left, then writes the metadata, `dataset_info.json` last."""
+    preparation = {
+        "source": job.source,
+        "seed": job.seed,
+        "splits": dataclasses.asdict(job.split_rule),
+        "classes": dataclasses.asdict(job.class_rule),
+        "copies": dataclasses.asdict(job.copy_rule),
+        "sizing": dataclasses.asdict(job.sizing),
+        "drop_duplicates": job.drop_duplicates,
+        "max_seconds": job.max_seconds,
+        "versions": {"frontend": frontend.VERSION, "records": resume.VERSION},
+    }
     shards = [summary.shard for summary in summaries if summary.shard is not None]
     info = DatasetInfo(
         name=job.name,

@@ -18,19 +18,22 @@ AUDIO_SUFFIXES = (
 TABLE_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".json", ".parquet")
 COLUMNS = ("path", "label", "id", "speaker", "split", "start_s", "end_s")
 
-# Why a recording is found but not used. Reasons why one can't be read are pipelines.wav.REASONS.
+# Why a recording is found but not used, as far as its name tells.
 EXCLUDED = {
     "no_label": "it lies in no word's folder, or its label is empty",
     "background_noise": "it lies in a folder that starts with _, such as _background_noise_",
+    "bad_name": "its name is not UTF-8",
     "no_split": "the table names no split for it",
+    "duplicate": "another recording, first by id, has the same bytes (--drop_duplicates)",
 }
 
 
 class Recording(NamedTuple):
     """One recording, about 100 bytes: all that crosses the network.
 
-    `start_s` and `end_s` are seconds from the file's beginning, None for its own ends. `exclusion`
-    is a key of `EXCLUDED`, or empty.
+    `label` is the class; `word` is what is said, once the two may differ. `start_s` and `end_s` are
+    seconds from the file's beginning, None for its own ends. `exclusion` says why it is not used;
+    `copy` is 0, or the number of an augmented copy.
     """
 
     id: str
@@ -41,6 +44,8 @@ class Recording(NamedTuple):
     start_s: float | None = None
     end_s: float | None = None
     exclusion: str = ""
+    word: str = ""
+    copy: int = 0
 
 
 def list_recordings(source: str) -> Iterator[Recording]:
@@ -86,6 +91,9 @@ def list_folder(folder: str) -> Iterator[Recording]:
     for name in _audio_files(root, ""):
         word = name.partition("/")[0] if "/" in name else ""
         exclusion = "" if word and word[0] != "_" else "background_noise" if word else "no_label"
+        shown = name.encode(errors="backslashreplace").decode()
+        if shown != name:  # Python's stand-ins for bytes that are no UTF-8: no string elsewhere
+            exclusion, name = "bad_name", shown
         yield Recording(
             id=name,
             path=f"{root}/{name}",
@@ -104,11 +112,20 @@ def _audio_files(root: str, below: str) -> Iterator[str]:
                 continue
             name = f"{below}/{entry.name}" if below else entry.name
             if entry.is_dir():
-                folders.append(name)
+                if not _leads_back(entry):
+                    folders.append(name)
             elif os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES:
                 yield name
     for name in folders:
         yield from _audio_files(root, name)
+
+
+def _leads_back(entry: os.DirEntry[str]) -> bool:
+    """Whether a folder is a link to one that it lies in: a walk would never end."""
+    if not entry.is_symlink():
+        return False
+    target, here = os.path.realpath(entry.path), os.path.realpath(os.path.dirname(entry.path))
+    return f"{here}/".startswith(f"{target.rstrip('/')}/")
 
 
 def speaker_of(path: str) -> str:
@@ -136,6 +153,8 @@ def _recording(row: dict[str, Any], folder: str) -> Recording:
     text = {name: "" if value is None else str(value) for name, value in values.items()}
     if not text["path"]:
         raise ValueError("column 'path' is missing or empty")
+    if len(text["label"].splitlines()) > 1 or text["label"] != text["label"].strip():
+        raise ValueError(f"label {text['label']!r} has spaces around it or a line break in it")
     start_s, end_s = _seconds(values["start_s"]), _seconds(values["end_s"])
     if start_s is not None and end_s is not None and not start_s < end_s:
         raise ValueError(f"start_s {start_s} is not before end_s {end_s}")

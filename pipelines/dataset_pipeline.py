@@ -1,28 +1,20 @@
 """The whole pipeline on one screen: names are shuffled, tensors never are."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
-from apache_beam.pvalue import AsSingleton
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import AsList, AsSingleton
 
-from kws_model.feature_spec import FeatureSpec
-from pipelines import account, corpus
+from pipelines import account, corpus, read_ahead
+from pipelines import job as placing
 from pipelines.corpus import Recording
-from pipelines.shard_plan import EXCLUDED, Plan, ShardKey, Sizing, make_plan, order_key
-from pipelines.shards import ShardJob, ShardSummary, write_shard
-from pipelines.splits import SplitRule
+from pipelines.job import Counts, Job
+from pipelines.resume import ShardSummary
+from pipelines.shard_plan import EXCLUDED, Plan, ShardKey
+from pipelines.shards import write_shard
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
-    """All that shapes a dataset."""
-
-    source: str
-    split_rule: SplitRule
-    sizing: Sizing
-    shard: ShardJob
-    max_failure_fraction: float
+COUNTERS = "recordings"  # namespace of Beam's counters: made, rejected_<reason>, ...
 
 
 def build(pipeline: beam.Pipeline, job: Job) -> None:
@@ -31,83 +23,105 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
         pipeline
         | "Input" >> beam.Create([job.source])
         | "ListRecordings" >> beam.FlatMap(corpus.list_recordings)
-        | "AssignSplit" >> beam.Map(assign_split, job)  # Recording
+        | "Place" >> beam.Map(placing.place, job)  # Recording, with its split
     )
-    plan = (
+    if job.drop_duplicates:
+        recordings = recordings | "DropDuplicates" >> DropDuplicates()
+    plan = AsSingleton(
         recordings
-        | "SplitAndLabel" >> beam.Map(split_and_label)
-        | "CountLabels" >> beam.combiners.Count.PerElement()  # ((split, label), clips)
+        | "SplitAndWord" >> beam.Map(placing.split_and_word)
+        | "CountWords" >> beam.combiners.Count.PerElement()  # ((split, word), clips)
         | "ListCounts" >> beam.combiners.ToList()
-        | "MakePlan" >> beam.Map(plan_dataset, job)  # Plan, one
+        | "MakePlan" >> beam.Map(make_plan, AsList(recordings | beam.Filter(is_noise)), job)  # Plan
     )
-    every_shard = plan | "EveryShard" >> beam.FlatMap(empty_shards)
+    seed = pipeline | "Once" >> beam.Create([None])
     _ = (
         (
-            recordings | "AssignShard" >> beam.Map(assign_shard, job.shard.seed, AsSingleton(plan)),
-            every_shard,
+            recordings | "RecordsOf" >> beam.FlatMap(keyed_records, job, plan),
+            seed | "EveryShard" >> beam.FlatMap(lambda _, plan: empty_shards(plan), plan),
+            seed | "Silences" >> beam.FlatMap(lambda _, job, plan: silences(job, plan), job, plan),
         )
-        | "Flatten" >> beam.Flatten()  # (ShardKey, Recording fields or None)
+        | "Flatten" >> beam.Flatten()  # (ShardKey, Recording's fields or None)
         | "GroupByShard" >> beam.GroupByKey()  # about 100 bytes a clip cross the network here
-        | "WriteShard" >> beam.Map(write_named_shard, job.shard, AsSingleton(plan))  # ShardSummary
+        | "WriteShard" >> beam.Map(write_keyed_shard, job, plan)  # ShardSummary
         | "ListSummaries" >> beam.combiners.ToList()
-        | "WriteMetadata" >> beam.Map(finish, job, AsSingleton(plan))
+        | "WriteMetadata" >> beam.Map(finish, job, plan)
     )
 
 
-def assign_split(recording: Recording, job: Job) -> Recording:
-    """Places a recording in its split, or in `excluded`, with the reason."""
-    if not recording.exclusion:
-        split = job.split_rule.of(recording, root=job.source, seed=job.shard.seed)
-        if split:
-            return recording._replace(split=split)
-        recording = recording._replace(exclusion="no_split")
-    return recording._replace(split=EXCLUDED)
+class DropDuplicates(beam.PTransform):
+    """Excludes recordings whose bytes another one has, first by id; only hashes are shuffled."""
+
+    def expand(self, recordings: beam.PCollection) -> beam.PCollection:
+        """Recording -> Recording."""
+        return (
+            recordings
+            | "SpreadReads" >> beam.Reshuffle()
+            | "HashContent" >> beam.Map(content_key)  # (str, Recording's fields)
+            | "GroupByContent" >> beam.GroupByKey()
+            | "KeepFirst" >> beam.FlatMap(keep_first)
+        )
 
 
-def split_and_label(recording: Recording) -> tuple[str, str]:
-    """What is counted to make the plan."""
-    return recording.split, recording.label
+def content_key(recording: Recording) -> tuple[str, tuple]:
+    """Keys a recording by its content and segment; what is not used, or unreadable, by its id."""
+    if recording.split != EXCLUDED:
+        checksum = read_ahead.checksum(recording.path)
+        if checksum:
+            return f"{checksum}/{recording.start_s}/{recording.end_s}", tuple(recording)
+    return f"id/{recording.id}/{recording.path}", tuple(recording)
 
 
-def plan_dataset(counts: list[tuple[tuple[str, str], int]], job: Job) -> Plan:
+def keep_first(keyed: tuple[str, Iterable[tuple]]) -> Iterator[Recording]:
+    """The first recording by id as it is, the others excluded as duplicates of it."""
+    first, *others = sorted(Recording(*fields) for fields in keyed[1])
+    yield first
+    for recording in others:
+        yield recording._replace(split=EXCLUDED, exclusion="duplicate")
+
+
+def is_noise(recording: Recording) -> bool:
+    """Whether a recording is one of background noise."""
+    return recording.exclusion == "background_noise"
+
+
+def make_plan(counts: Counts, noises: list[Recording], job: Job) -> Plan:
     """The plan, left in the output folder too, where the driver's progress bar reads the total."""
-    plan = make_plan(counts, sizing=job.sizing, clip_bytes=record_bytes(job.shard.spec))
-    account.write_plan(job.shard.output, plan)
+    plan = placing.plan_dataset(counts, noises, job)
+    account.write_plan(job.output, plan)
     return plan
 
 
-def record_bytes(spec: FeatureSpec) -> int:
-    """Size of one record, about: the feature, and some 130 bytes of names, tags and checksums."""
-    return spec.num_bytes + 130
+def keyed_records(recording: Recording, job: Job, plan: Plan) -> Iterator[tuple[ShardKey, tuple]]:
+    """`job.records_of` as plain tuples, which Beam encodes without pickling."""
+    return ((key, tuple(record)) for key, record in placing.records_of(recording, job, plan))
+
+
+def silences(job: Job, plan: Plan) -> Iterator[tuple[ShardKey, tuple]]:
+    """`job.silences`, likewise."""
+    return ((key, tuple(record)) for key, record in placing.silences(job, plan))
 
 
 def empty_shards(plan: Plan) -> Iterator[tuple[ShardKey, None]]:
     """Each shard's key: one that no recording falls into must be written all the same."""
-    yield from ((key, None) for key in plan.shard_keys())
+    return ((key, None) for key in plan.shard_keys())
 
 
-def assign_shard(recording: Recording, seed: int, plan: Plan) -> tuple[ShardKey, tuple]:
-    """Keys a recording by its shard; a plain tuple, which Beam encodes without pickling."""
-    return plan.shard_of(recording.split, order_key(recording.id, seed)), tuple(recording)
-
-
-def write_named_shard(
-    keyed: tuple[ShardKey, Iterable[tuple | None]], job: ShardJob, plan: Plan
+def write_keyed_shard(
+    keyed: tuple[ShardKey, Iterable[tuple | None]], job: Job, plan: Plan
 ) -> ShardSummary:
-    """`shards.write_shard` of a grouped element."""
+    """`shards.write_shard` of a grouped element, counted."""
     key, values = keyed
-    return write_shard(key, [Recording(*v) for v in values if v is not None], job=job, plan=plan)
+    recordings = [Recording(*fields) for fields in values if fields is not None]
+    summary = write_shard(key, recordings, job=job, plan=plan)
+    Metrics.counter(COUNTERS, "made").inc(summary.made.total())
+    for status in ("rejected", "excluded", "generated"):
+        for reason, count in getattr(summary, status).items():
+            Metrics.counter(COUNTERS, f"{status}_{reason}").inc(count)
+    return summary
 
 
 def finish(summaries: list[ShardSummary], job: Job, plan: Plan) -> None:
     """Reconciles the account and writes the metadata, `dataset_info.json` last."""
-    shard = job.shard
     total = account.reconcile(summaries, plan, max_failure_fraction=job.max_failure_fraction)
-    preparation = {
-        "source": job.source,
-        "seed": shard.seed,
-        "splits": dataclasses.asdict(job.split_rule),
-        "shards": dataclasses.asdict(job.sizing),
-        "max_seconds": shard.max_seconds,
-    }
-    account.write_metadata(shard, plan, summaries, total=total, preparation=preparation)
+    account.write_metadata(job, plan, summaries, total=total)

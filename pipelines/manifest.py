@@ -17,11 +17,13 @@ class Row(NamedTuple):
     id: str
     path: str
     label: str
+    word: str
     speaker: str
     split: str
     status: str
     reason: str | None = None
     detail: str | None = None
+    copy: int = 0
     shard: str | None = None
     record: int | None = None
     offset: int | None = None
@@ -46,12 +48,14 @@ _STRING, _BOOL, _FLOAT = pa.string(), pa.bool_(), pa.float32()
 _DESCRIPTIONS = {
     "id": (_STRING, "unique name of the recording"),
     "path": (_STRING, "where it was found"),
-    "label": (_STRING, "its word"),
+    "label": (_STRING, "its class"),
+    "word": (_STRING, "what is said"),
     "speaker": (_STRING, "who speaks; empty if unknown"),
     "split": (_STRING, "train, validation, test; or excluded"),
     "status": (_STRING, "made, rejected (it could not be read) or excluded (it was not wanted)"),
     "reason": (_STRING, "why it was rejected or excluded"),
     "detail": (_STRING, "the same in a sentence"),
+    "copy": (pa.int32(), "0, or the number of an augmented copy"),
     "shard": (_STRING, "the TFRecord file that holds it"),
     "record": (pa.int32(), "its index in the shard, from 0"),
     "offset": (pa.int64(), "byte of the shard where its record starts"),
@@ -85,8 +89,20 @@ def part_filename(split: str, index: int) -> str:
     return f"{FOLDER}/part-{split}-{index:05d}.parquet"
 
 
-def write_part(file: BinaryIO, rows: list[Row]) -> None:
-    """Writes rows as a Parquet file; the same rows are always the same bytes."""
+def write_part(file: BinaryIO, rows: list[Row], *, proof: dict[bytes, bytes] | None = None) -> None:
+    """Writes rows as a Parquet file; the same rows are always the same bytes.
+
+    `proof` goes into the file's own metadata, which costs no other file: see `pipelines.resume`.
+    """
     columns = zip(*rows, strict=True) if rows else [()] * len(SCHEMA)
     arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), file, compression="zstd")
+    table = pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(proof))
+    pq.write_table(table, file, compression="zstd")
+
+
+def read_proof(path: str) -> dict[bytes, bytes]:
+    """The `proof` of a part; empty if there is no such file, or it is not whole."""
+    try:
+        return dict(pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowInvalid):
+        return {}

@@ -18,7 +18,10 @@ import tyro
 
 from kws_model.dataset_info import SPLITS, DatasetInfo
 from kws_model.feature_spec import FeatureSpec
-from pipelines import corpus, local_workers, manifest
+from pipelines import corpus, local_workers, manifest, resume
+from pipelines.classes import ClassRule
+from pipelines.copies import CopyRule
+from pipelines.job import Job, record_bytes
 from pipelines.shard_plan import Sizing
 from pipelines.splits import SplitRule, check_split_rule
 
@@ -38,7 +41,12 @@ class Options:
 
     features: FeatureSpec
     splits: SplitRule
+    classes: ClassRule
     sizing: Sizing
+    copies: CopyRule
+
+    drop_duplicates: bool = False
+    """Use only the first, by id, of recordings that are equal byte for byte."""
 
     seed: int = 0
     """Decides the order within a split, and the random split."""
@@ -50,7 +58,10 @@ class Options:
     """The job fails if a greater fraction of the recordings is rejected."""
 
     overwrite: bool = False
-    """Replace a dataset that is finished."""
+    """Bring a finished dataset up to date; shards that would not change are kept."""
+
+    verify: bool = False
+    """Read the shards that are kept, and make those again whose checksum is wrong."""
 
     beam_options: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
     """What follows the bare -- on the command line."""
@@ -77,6 +88,9 @@ def run(options: Options) -> None:
       OSError: a file can't be read or written.
     """
     check_paths(options)
+    if is_up_to_date(options):
+        print(f"{options.output} is up to date: nothing of {options.input} or the options changed")
+        return
     local_workers.preload()
     started = time.monotonic()
     prepare(options)
@@ -95,53 +109,78 @@ def check_paths(options: Options) -> None:
         raise ValueError(f"--output {output} is a file: give a folder")
     if os.path.abspath(output) == os.path.abspath(options.input):
         raise ValueError("--output is the corpus itself: give another folder")
-    if os.path.exists(os.path.join(output, "dataset_info.json")) and not options.overwrite:
-        raise ValueError(f"{output} holds a finished dataset: pass --overwrite to replace it")
+
+
+def is_up_to_date(options: Options) -> bool:
+    """Whether the output is finished and would be made the same.
+
+    Raises:
+      ValueError: it is finished, would not, and may not be changed.
+    """
+    if not os.path.exists(os.path.join(options.output, "dataset_info.json")):
+        return False
+    if options.drop_duplicates:  # Which are duplicates, only reading them all can tell.
+        changed, shards = None, None
+    else:
+        changed, shards = resume.count_changed_shards(make_job(options))
+        with contextlib.suppress(ValueError):
+            DatasetInfo.read(options.output)  # all there, and as long as recorded
+            if not changed:
+                return True
+    if not options.overwrite:
+        how = "" if changed is None else f", and {changed} of {shards} shards would change"
+        raise ValueError(
+            f"{options.output} holds a finished dataset{how}: pass --overwrite to update it"
+        )
+    return False
+
+
+def make_job(options: Options) -> Job:
+    """The job that the options describe, with absolute paths: workers may stand elsewhere."""
+    return Job(
+        source=os.path.abspath(options.input),
+        output=os.path.abspath(options.output),
+        name=options.name,
+        spec=options.features,
+        split_rule=options.splits,
+        class_rule=options.classes,
+        copy_rule=options.copies,
+        sizing=options.sizing,
+        seed=options.seed,
+        drop_duplicates=options.drop_duplicates,
+        max_seconds=options.max_seconds,
+        max_failure_fraction=options.max_failure_fraction,
+        verify=options.verify,
+    )
 
 
 def prepare(options: Options) -> None:
     """Runs the pipeline. What it leaves is finished, or has no `dataset_info.json`."""
     from pipelines import account, beam_runner, progress
-    from pipelines.dataset_pipeline import record_bytes
 
-    output = os.path.abspath(options.output)
-    os.makedirs(os.path.join(output, manifest.FOLDER), exist_ok=True)
+    job = make_job(options)
+    os.makedirs(os.path.join(job.output, manifest.FOLDER), exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(output, "dataset_info.json"))
-    account.remove_files(output, options.name)
+        os.remove(os.path.join(job.output, "dataset_info.json"))
+    account.remove_unfinished(job.output)
     where = beam_runner.parse(options.beam_options)
     print(f"{options.input} -> {options.output} with {where}", file=sys.stderr)
-    size = record_bytes(options.features)
     try:
         with (
-            progress.bar(output, name=options.name, record_bytes=size),
+            progress.bar(job.output, name=job.name, record_bytes=record_bytes(job.spec)),
             beam_runner.one_line_failures(),
         ):
-            run_pipeline(options, output, where)
+            run_pipeline(job, where)
     finally:
-        account.remove_unfinished(output)
+        account.remove_unfinished(job.output)
 
 
-def run_pipeline(options: Options, output: str, where: Any) -> None:
+def run_pipeline(job: Job, where: Any) -> None:
     """Builds the pipeline, runs it on `where` (a `BeamRunner`) and waits."""
     import apache_beam as beam
 
     from pipelines import dataset_pipeline
-    from pipelines.shards import ShardJob
 
-    job = dataset_pipeline.Job(
-        source=os.path.abspath(options.input),
-        split_rule=options.splits,
-        sizing=options.sizing,
-        max_failure_fraction=options.max_failure_fraction,
-        shard=ShardJob(
-            output=output,
-            name=options.name,
-            spec=options.features,
-            seed=options.seed,
-            max_seconds=options.max_seconds,
-        ),
-    )
     pipeline = beam.Pipeline(runner=where.runner(), options=where.options)
     dataset_pipeline.build(pipeline, job)
     pipeline.run().wait_until_finish()
@@ -152,7 +191,7 @@ def summary(info: DatasetInfo, *, seconds: float) -> str:
     account, splits = info.account, [split for split in SPLITS if split in info.account["splits"]]
     megabytes = sum(shard.num_bytes for shard in info.shards) / 1e6
     lines = [
-        f"{info.folder}: {account['made']:,} of {account['found']:,} recordings made in "
+        f"{info.folder}: {account['made']:,} clips of {account['found']:,} recordings in "
         f"{seconds:.1f} s ({account['made'] / seconds:,.0f} a second), "
         f"{megabytes:,.1f} MB in {len(info.shards)} shards",
         "",
@@ -163,7 +202,7 @@ def summary(info: DatasetInfo, *, seconds: float) -> str:
         lines.append(f"{label:16s}" + "".join(f"{count:12,d}" for count in counts))
     totals = (sum(account["splits"][split].values()) for split in splits)
     lines.append(f"{'all':16s}" + "".join(f"{total:12,d}" for total in totals))
-    for status in ("rejected", "excluded"):
+    for status in ("generated", "rejected", "excluded"):
         for reason, count in account[status].items():
             lines.append(f"{status}: {count:,} {reason}")
     return "\n".join(lines)

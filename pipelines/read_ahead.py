@@ -6,6 +6,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import xxhash
+
 from pipelines.wav import Rejected
 
 # Why a recording's bytes can't be had, beside the decoder's own reasons.
@@ -67,6 +69,12 @@ def read_file(path: str) -> bytes | Rejected:
         return Rejected("read_error", str(error))
     finally:
         os.close(descriptor)
+
+
+def checksum(path: str) -> str:
+    """XXH3-128 of a file's bytes in hex; empty if it can't be read."""
+    content = read_file(path)
+    return "" if isinstance(content, Rejected) else xxhash.xxh3_128_hexdigest(content)
 
 
 def _read_batch(paths: Sequence[str]) -> list[bytes | Rejected]:

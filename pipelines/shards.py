@@ -4,7 +4,6 @@ One element of the job is one shard, so memory is a few recordings and no tensor
 """
 
 import contextlib
-import dataclasses
 import os
 import uuid
 from collections import Counter
@@ -16,10 +15,11 @@ import xxhash  # XXH3 measured 0.5 us a clip, SHA-256 25.
 
 from kws_model import example, tfrecord
 from kws_model.dataset_info import Shard, shard_filename
-from kws_model.feature_spec import FeatureSpec
 from kws_model.frontend import Frontend
-from pipelines import clip, manifest, read_ahead, wav
+from pipelines import classes, clip, copies, manifest, read_ahead, resume, wav
 from pipelines.corpus import Recording
+from pipelines.job import Job
+from pipelines.resume import ShardSummary
 from pipelines.shard_plan import EXCLUDED, Plan, ShardKey, order_key
 
 # Why a recording is rejected.
@@ -33,38 +33,13 @@ OFFENDERS_PER_REASON = 3
 UNFINISHED = ".unfinished-"  # in the names of files that are not whole yet
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ShardJob:
-    """What every shard is made with."""
-
-    output: str
-    name: str
-    spec: FeatureSpec
-    seed: int
-    max_seconds: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ShardSummary:
-    """What one shard adds to the account: a kilobyte or so, whatever the shard holds.
-
-    `made` counts clips by label, `rejected` and `excluded` by reason; `offenders` holds (reason,
-    path, detail) of the first rejections of each reason. `shard` is None for excluded recordings.
-    """
-
-    shard: Shard | None
-    made: Counter[str]
-    rejected: Counter[str]
-    excluded: Counter[str]
-    offenders: tuple[tuple[str, str, str], ...]
-
-
 def write_shard(
-    key: ShardKey, recordings: Iterable[Recording], *, job: ShardJob, plan: Plan
+    key: ShardKey, recordings: Iterable[Recording], *, job: Job, plan: Plan
 ) -> ShardSummary:
     """Makes one shard: reads, decodes, computes and appends its recordings in hash order.
 
-    Both files appear whole, by a rename; made again, they have the same bytes.
+    Both files appear whole, by a rename, the manifest's part last; made again, they have the same
+    bytes. A shard that is finished already, from the very same things, is left as it is.
 
     Args:
       key: which shard.
@@ -75,28 +50,39 @@ def write_shard(
     Raises:
       OSError: a file can't be written (a full disk, say); nothing half-written is left.
     """
-    split, index = key
     ordered = sorted(recordings, key=lambda r: (order_key(r.id, job.seed), r.id, r.path))
-    shard = None
-    if split == EXCLUDED:
-        rows = [_row(recording, "excluded", recording.exclusion) for recording in ordered]
-    else:
-        count = plan.num_shards[split]
-        filename = shard_filename(name=job.name, split=split, index=index, count=count)
-        with whole_file(os.path.join(job.output, filename)) as file:
-            writer = _ShardWriter(file, filename, job, plan)
-            rows = list(writer.append(ordered))
-        shard = writer.shard(split, index)
-    with whole_file(os.path.join(job.output, manifest.part_filename(split, index))) as file:
-        manifest.write_part(file, rows)
-    return _summarize(shard, rows)
+    fingerprint = resume.Fingerprint(job, plan)
+    for recording in ordered:
+        fingerprint.add(recording)
+    if summary := resume.finished(key, fingerprint.hexdigest(), job):
+        return summary
+    shard, rows = (None, _excluded_rows(ordered))
+    if key[0] != EXCLUDED:
+        shard, rows = _write_records(key, ordered, job, plan)
+    summary = _summarize(shard, rows)
+    proof = resume.proof(fingerprint.hexdigest(), summary)
+    with whole_file(os.path.join(job.output, manifest.part_filename(*key))) as file:
+        manifest.write_part(file, rows, proof=proof)
+    return summary
+
+
+def _write_records(
+    key: ShardKey, ordered: list[Recording], job: Job, plan: Plan
+) -> tuple[Shard, list[manifest.Row]]:
+    split, index = key
+    count = plan.num_shards[split]
+    filename = shard_filename(name=job.name, split=split, index=index, count=count)
+    with whole_file(os.path.join(job.output, filename)) as file:
+        writer = _ShardWriter(file, filename, job, plan)
+        rows = list(writer.append(ordered))
+    return writer.shard(split, index), rows
 
 
 class _ShardWriter:
     """Appends recordings to one TFRecord file."""
 
-    def __init__(self, file: BinaryIO, filename: str, job: ShardJob, plan: Plan) -> None:
-        self._file, self._filename, self._job = file, filename, job
+    def __init__(self, file: BinaryIO, filename: str, job: Job, plan: Plan) -> None:
+        self._file, self._filename, self._job, self._plan = file, filename, job, plan
         self._label_index = {label: index for index, label in enumerate(plan.labels)}
         self._frontend = Frontend(job.spec)
         self._feature = np.empty(job.spec.shape, job.spec.stored_dtype)
@@ -121,12 +107,15 @@ class _ShardWriter:
     def _append(self, recording: Recording, content: bytes) -> manifest.Row:
         job, offset, index = self._job, self._num_bytes, self._num_records
         audio = wav.decode(content, max_seconds=job.max_seconds)
-        made = clip.make_clip(audio, job.spec, start_s=recording.start_s, end_s=recording.end_s)
-        self._frontend.one(made.waveform, self._feature)
+        made = clip.make_clip(
+            audio, job.spec.sample_rate_hz, start_s=recording.start_s, end_s=recording.end_s
+        )
+        self._frontend.one(self._waveform(recording, made.mono), self._feature)
         self._write(recording)
         return manifest.Row(
             *_names(recording),
             "made",
+            copy=recording.copy,
             shard=self._filename,
             record=index,
             offset=offset,
@@ -141,10 +130,27 @@ class _ShardWriter:
             truncated=audio.truncated,
             resampled=made.resampled,
             mixed_down=made.mixed_down,
-            padded=made.padded,
-            trimmed=made.trimmed,
+            padded=len(made.mono) < job.spec.clip_samples,
+            trimmed=len(made.mono) > job.spec.clip_samples,
             peak_dbfs=made.peak_dbfs,
             rms_dbfs=made.rms_dbfs,
+        )
+
+    def _waveform(self, recording: Recording, mono: clip.Float32) -> clip.Float32:
+        """The clip as its feature is computed from, float32 [clip_samples]."""
+        job, spec = self._job, self._job.spec
+        if recording.label == classes.SILENCE:
+            return classes.silence(recording, spec, seed=job.seed)
+        if not recording.copy:
+            return clip.fit(mono, spec.clip_samples)
+        return copies.augment(
+            mono,
+            recording,
+            job.copy_rule,
+            seed=job.seed,
+            sample_rate_hz=spec.sample_rate_hz,
+            clip_samples=spec.clip_samples,
+            noises=self._plan.noises,
         )
 
     def _write(self, recording: Recording) -> None:
@@ -152,7 +158,7 @@ class _ShardWriter:
         data = example.encode(
             clip_id=recording.id,
             speaker=recording.speaker,
-            word=recording.label,
+            word=recording.word,
             label=self._label_index[recording.label],
             name=self._job.spec.feature,
             value=self._feature.tobytes(),
@@ -192,14 +198,21 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
         raise
 
 
-def _names(recording: Recording) -> tuple[str, str, str, str, str]:
-    return recording.id, recording.path, recording.label, recording.speaker, recording.split
+def _names(recording: Recording) -> tuple[str, str, str, str, str, str]:
+    names = recording.id, recording.path, recording.label, recording.word
+    return (*names, recording.speaker, recording.split)
 
 
 def _row(
     recording: Recording, status: str, reason: str, *, detail: str | None = None
 ) -> manifest.Row:
-    return manifest.Row(*_names(recording), status, reason=reason, detail=detail)
+    return manifest.Row(
+        *_names(recording), status, reason=reason, detail=detail, copy=recording.copy
+    )
+
+
+def _excluded_rows(recordings: list[Recording]) -> list[manifest.Row]:
+    return [_row(recording, "excluded", recording.exclusion) for recording in recordings]
 
 
 def _summarize(shard: Shard | None, rows: list[manifest.Row]) -> ShardSummary:
@@ -210,10 +223,15 @@ def _summarize(shard: Shard | None, rows: list[manifest.Row]) -> ShardSummary:
         counts[row.reason or ""] += 1
         if counts[row.reason or ""] <= OFFENDERS_PER_REASON:
             offenders.append((row.reason or "", row.path, row.detail or ""))
+    generated = {
+        "copies": sum(row.copy > 0 for row in rows),
+        "silence": sum(row.label == classes.SILENCE for row in rows),
+    }
     return ShardSummary(
         shard=shard,
         made=Counter(row.label for row in rows if row.status == "made"),
         rejected=counts,
         excluded=Counter(row.reason or "" for row in rows if row.status == "excluded"),
+        generated=Counter({what: count for what, count in generated.items() if count}),
         offenders=tuple(offenders),
     )

@@ -6,25 +6,33 @@ import pytest
 from kws_model.dataset_info import Shard
 from pipelines import account
 from pipelines.shard_plan import EXCLUDED, Plan
-from pipelines.shards import ShardSummary
+from pipelines.resume import ShardSummary
 
 
-def plan(**num_clips: int) -> Plan:
-    clips = {"train": 0, "validation": 0, "test": 0, EXCLUDED: 0, **num_clips}
+def plan(**found: int) -> Plan:
+    splits = ("train", "validation", "test", EXCLUDED)
     return Plan(
         labels=("go",),
-        num_shards={split: int(n > 0) for split, n in clips.items()},
-        num_clips=clips,
+        num_words={},
+        num_silences={},
+        unknown_fraction={},
+        num_found=sum(found.values()),
+        noises=(),
+        num_shards={split: int(split in found) for split in splits},
+        num_clips={},
     )
 
 
-def summary(split="train", *, made=0, rejected=None, excluded=None, offenders=()) -> ShardSummary:
+def summary(
+    split="train", *, made=0, rejected=None, excluded=None, generated=None, offenders=()
+) -> ShardSummary:
     shard = Shard(split=split, index=0, filename="f", num_examples=made, num_bytes=0, xxh3_128="")
     return ShardSummary(
         shard=None if split == EXCLUDED else shard,
         made=Counter({"go": made}),
         rejected=Counter(rejected or {}),
         excluded=Counter(excluded or {}),
+        generated=Counter(generated or {}),
         offenders=tuple(offenders),
     )
 
@@ -32,7 +40,7 @@ def summary(split="train", *, made=0, rejected=None, excluded=None, offenders=()
 def test_the_account_reconciles():
     summaries = [
         summary("train", made=97, rejected={"empty": 1}),
-        summary("test", made=9),
+        summary("test", made=11, generated={"silence": 2}),
         summary(EXCLUDED, excluded={"no_label": 3}),
     ]
     total = account.reconcile(
@@ -40,15 +48,16 @@ def test_the_account_reconciles():
     )
     assert total == {
         "found": 110,
-        "made": 106,
+        "generated": {"silence": 2},
+        "made": 108,
         "rejected": {"empty": 1},
         "excluded": {"no_label": 3},
-        "splits": {"train": {"go": 97}, "test": {"go": 9}},
+        "splits": {"train": {"go": 97}, "test": {"go": 11}},
     }
 
 
 def test_a_lost_recording_is_never_passed_over():
-    with pytest.raises(AssertionError, match="98"):
+    with pytest.raises(AssertionError, match=r"\(98, Counter"):
         account.reconcile([summary(made=97)], plan(train=98), max_failure_fraction=1)
 
 

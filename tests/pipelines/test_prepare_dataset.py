@@ -83,7 +83,7 @@ def test_every_recording_found_is_in_the_manifest_and_the_counts_reconcile(corpu
 
 def test_the_summary_says_what_became_of_the_recordings(dataset):
     summary = (dataset.parent / "summary.txt").read_text()
-    assert "102 of 104 recordings made" in summary
+    assert "102 clips of 104 recordings" in summary
     assert "rejected: 1 empty" in summary
     assert "excluded: 1 background_noise" in summary
 
@@ -132,15 +132,26 @@ def test_seed_and_settings_change_the_bytes(corpus, dataset, tmp_path):
         assert digests(output, "kws-*") != digests(dataset, "kws-*")
 
 
-def test_a_finished_dataset_is_replaced_only_when_asked(corpus, dataset, tmp_path):
+def test_a_finished_dataset_is_changed_only_when_asked(corpus, dataset, tmp_path):
     output = tmp_path / "sc"
     flags = ("--input", corpus, "--output", output, *FEATURES)
     assert kws_prepare(*flags, "--num_shards", 7).returncode == 0
     before = digests(output)
-    assert "holds a finished dataset: pass --overwrite" in fails(*flags, status=1)
+    line = fails(*flags, status=1)
+    assert "holds a finished dataset, and 4 of 4 shards would change: pass --overwrite" in line
     assert digests(output) == before
     assert kws_prepare(*flags, "--overwrite").returncode == 0
-    assert digests(output, "**/*[!n]") == digests(dataset, "**/*[!n]")  # all but *.json: no stray
+    assert digests(output) == digests(dataset)  # no shard of seven is left
+
+
+def test_an_unchanged_dataset_is_left_alone_without_starting_a_job(corpus, dataset):
+    before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
+    for flags in ((), ("--overwrite",)):
+        done = kws_prepare("--input", corpus, "--output", dataset, *FEATURES, *flags)
+        assert done.returncode == 0
+        assert "is up to date: nothing of" in done.stdout
+        assert done.stderr == ""
+    assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*")} == before
 
 
 def test_an_unfinished_dataset_is_completed(corpus, dataset, tmp_path):

@@ -4,11 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.shard_plan import EXCLUDED, Sizing, make_plan, order_key
+from kws_model.dataset_info import SPLITS
+from pipelines.shard_plan import EXCLUDED, Shares, Sizing, make_plan, order_key
 
 
-def plan(counts, *, clip_bytes=50_000, **sizing):
-    return make_plan(counts.items(), sizing=Sizing(**sizing), clip_bytes=clip_bytes)
+def plan(*, clip_bytes=50_000, excluded=0, unknown=0.0, silences=0, train_copies=0, **options):
+    num_words = {split: options.pop(split, 0) for split in SPLITS}
+    shares = Shares(
+        labels=("go",),
+        num_words=num_words,
+        num_silences=dict.fromkeys(SPLITS, silences),
+        unknown_fraction=dict.fromkeys(SPLITS, unknown),
+        num_found=sum(num_words.values()) + excluded,
+        noises=(),
+    )
+    sizing = Sizing(**options)
+    return make_plan(shares, sizing=sizing, clip_bytes=clip_bytes, train_copies=train_copies)
 
 
 @pytest.mark.parametrize(
@@ -24,16 +35,15 @@ def plan(counts, *, clip_bytes=50_000, **sizing):
     ],
 )
 def test_shards_are_few_large_and_enough_to_share_out(clips, shards):
-    assert plan({("train", "go"): clips}).num_shards["train"] == shards
+    assert plan(train=clips).num_shards["train"] == shards
 
 
 def test_shard_mb_bounds_a_shard():
-    assert plan({("train", "go"): 40_000}, shard_mb=10).num_shards["train"] == 200
+    assert plan(train=40_000, shard_mb=10).num_shards["train"] == 200
 
 
 def test_num_shards_is_for_training_and_the_others_are_in_proportion():
-    counts = {("train", "go"): 800, ("validation", "go"): 100, ("test", "go"): 1}
-    assert plan(counts, num_shards=24).num_shards == {
+    assert plan(train=800, validation=100, test=1, num_shards=24).num_shards == {
         "train": 24,
         "validation": 3,
         "test": 1,
@@ -41,15 +51,26 @@ def test_num_shards_is_for_training_and_the_others_are_in_proportion():
     }
 
 
-def test_labels_are_sorted_and_those_of_excluded_recordings_left_out():
-    made = plan({("train", "up"): 1, ("test", "go"): 1, (EXCLUDED, ""): 1})
-    assert made.labels == ("go", "up")
-    assert set(made.shard_keys()) == {("train", 0), ("test", 0), (EXCLUDED, 0)}
+def test_copies_and_silence_are_planned_for():
+    made = plan(train=100, validation=10, silences=5, train_copies=2)
+    assert made.num_clips == {"train": 305, "validation": 15, "test": 5}
+
+
+@pytest.mark.parametrize(
+    ("excluded", "unknown", "parts"),
+    [(0, 0.0, 0), (0, 1.0, 0), (0, 0.99, 1), (1, 0.0, 1), (100_001, 0.5, 2)],
+)
+def test_excluded_recordings_have_parts_of_the_manifest_whenever_there_may_be_some(
+    excluded, unknown, parts
+):
+    made = plan(train=1, excluded=excluded, unknown=unknown)
+    assert made.num_shards[EXCLUDED] == parts
+    assert set(made.shard_keys()) == {("train", 0), *((EXCLUDED, part) for part in range(parts))}
 
 
 def test_nothing_to_make_is_refused():
     with pytest.raises(ValueError, match="none of the 3 recordings has a label and a split"):
-        plan({(EXCLUDED, ""): 3})
+        plan(excluded=3)
 
 
 @pytest.mark.parametrize(
@@ -76,14 +97,14 @@ def test_order_is_pinned(clip_id, seed, key):
 
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1), st.integers(1, 40))
 def test_shards_in_turn_hold_the_order_of_the_hashes(orders, shards):
-    made = plan({("train", "go"): 100}, num_shards=shards)
+    made = plan(train=100, num_shards=shards)
     in_order = [made.shard_of("train", order)[1] for order in sorted(orders)]
     assert in_order == sorted(in_order)
     assert all(0 <= index < shards for index in in_order)
 
 
 def test_shards_are_about_equally_full():
-    made = plan({("train", "go"): 10_000}, num_shards=10)
+    made = plan(train=10_000, num_shards=10)
     keys = (made.shard_of("train", order_key(f"go/{number}", 0)) for number in range(10_000))
     sizes = [len(list(group)) for _, group in itertools.groupby(sorted(keys))]
     assert len(sizes) == 10

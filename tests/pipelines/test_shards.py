@@ -12,27 +12,38 @@ from kws_model.feature_spec import FeatureSpec
 from kws_model.frontend import Frontend
 from pipelines import shards
 from pipelines.corpus import Recording
+from pipelines.job import Job
 from pipelines.shard_plan import EXCLUDED, Plan, order_key
-from pipelines.shards import ShardJob, whole_file, write_shard
+from pipelines.shards import whole_file, write_shard
 from tests.pipelines.recordings import tone, wav_bytes
 
 SPEC = FeatureSpec(feature="log_mel", dtype="float32")
 
 
 def plan(**num_shards: int) -> Plan:
-    return Plan(labels=("go", "stop"), num_shards=num_shards, num_clips={})
+    return Plan(
+        labels=("go", "stop"),
+        num_words={},
+        num_silences={},
+        unknown_fraction={},
+        num_found=0,
+        noises=(),
+        num_shards=num_shards,
+        num_clips={},
+    )
 
 
-def job(output: pathlib.Path) -> ShardJob:
+def job(output: pathlib.Path) -> Job:
     (output / "manifest").mkdir(parents=True, exist_ok=True)
-    return ShardJob(output=str(output), name="kws", spec=SPEC, seed=7, max_seconds=60)
+    return Job(source="", output=str(output), name="kws", spec=SPEC, seed=7, max_seconds=60)
 
 
 def recording(folder: pathlib.Path, name: str, content: bytes | None, **fields) -> Recording:
     path = folder / name.replace("/", "_")
     if content is not None:
         path.write_bytes(content)
-    values = {"label": name.partition("/")[0], "split": "train", **fields}
+    word = name.partition("/")[0]
+    values = {"label": word, "word": word, "split": "train", **fields}
     return Recording(id=name, path=str(path), **values)
 
 
