@@ -5,8 +5,8 @@ import pytest
 
 from kws_model.dataset_info import Shard
 from pipelines import account
-from pipelines.shard_plan import EXCLUDED, Plan
 from pipelines.resume import ShardSummary
+from pipelines.shard_plan import EXCLUDED, Plan
 
 
 def plan(**found: int) -> Plan:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 
 import pandas as pd
 import pytest
@@ -228,15 +229,17 @@ def endless(tmp_path) -> list[object]:
     return ["--input", tmp_path / "table.csv", "--output", tmp_path / "out", "--shard_mb", 20]
 
 
-def start_and_wait_for_shards(flags: list[object], output: pathlib.Path) -> subprocess.Popen:
+def start_and_wait_for_shards(
+    flags: list[object], output: pathlib.Path, shards: int = 1
+) -> subprocess.Popen:
     process = subprocess.Popen(
         command(*flags), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + 90
-    while not list(output.glob("kws-*")):
+    while len(list(output.glob("kws-*[0-9]"))) < shards:
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.01)
     return process
 
 
@@ -286,6 +289,80 @@ def test_a_worker_that_is_killed_fails_the_job_instead_of_hanging_it(endless, tm
     assert "a worker process died (signal 9" in errors.splitlines()[-1]
     assert not list((tmp_path / "out").rglob("*unfinished*"))
     assert not (tmp_path / "out" / "dataset_info.json").exists()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus, tmp_path_factory) -> tuple[list[object], dict[str, str]]:
+    """Flags of a job of 60 shards, and the digests of what it makes when nothing happens."""
+    output = tmp_path_factory.mktemp("undisturbed") / "out"
+    flags = ["--input", corpus, "--feature", "log_mel", "--num_shards", 60, "--copies", 8]
+    flags += ["--max_failure_fraction", 0.05]
+    assert kws_prepare(*flags, "--output", output).returncode == 0
+    return flags, digests(output)
+
+
+@pytest.mark.parametrize("shards", [1, 20, 45])
+@pytest.mark.parametrize("victim", ["driver", "everyone"])
+def test_a_job_killed_at_any_moment_is_completed_to_the_same_bytes(
+    undisturbed, tmp_path, shards, victim
+):
+    flags, expected = undisturbed
+    output = tmp_path / "out"
+    process = start_and_wait_for_shards([*flags, "--output", output], output, shards)
+    if victim == "everyone":
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
+    assert not (output / "dataset_info.json").exists()
+    kept = {path: path.stat().st_ino for path in output.glob("manifest/part-*.parquet")}
+    done = kws_prepare(*flags, "--output", output)
+    assert done.returncode == 0, done.stderr
+    assert digests(output) == expected
+    assert all(path.stat().st_ino == inode for path, inode in kept.items())  # only what was missing
+
+
+def test_one_changed_recording_changes_one_shard(undisturbed, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", speakers=20)
+    output = tmp_path / "out"
+    flags = ("--input", corpus, "--output", output, *FEATURES, "--num_shards", 8)
+    assert kws_prepare(*flags).returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in output.glob("kws-*")}
+    clip = corpus / "go" / f"{zlib.crc32(bytes([0])):08x}_nohash_0.wav"
+    clip.write_bytes(wav_bytes(tone("another")))
+    line = fails(*flags, status=1)
+    assert f"and 1 of {len(before)} shards would change" in line
+    assert kws_prepare(*flags, "--overwrite").returncode == 0
+    changed = [path for path, mtime in before.items() if path.stat().st_mtime_ns != mtime]
+    assert len(changed) == 1
+
+
+def test_the_twelve_classes_of_the_literature_are_one_command(corpus, tmp_path):
+    output = tmp_path / "out"
+    flags = ("--wanted_words", "up", "go", "--unknown_percent", 20, "--silence_percent", 25)
+    done = kws_prepare("--input", corpus, "--output", output, *FEATURES, *flags)
+    assert done.returncode == 0, done.stderr
+    info = DatasetInfo.read(output)
+    assert info.labels == ("_silence_", "_unknown_", "up", "go")
+    rows = pd.read_parquet(output / "manifest")
+    account = info.account
+    assert account["found"] + account["generated"]["silence"] == len(rows)
+    made = rows[rows["status"] == "made"]
+    assert set(made.query("label == '_unknown_'")["word"]) == {"stop"}
+    assert len(made.query("label == '_silence_'")) == account["generated"]["silence"] > 0
+    assert account["excluded"]["not_sampled"] == len(rows.query("reason == 'not_sampled'"))
+
+
+def test_duplicates_are_dropped_and_the_first_id_wins(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", speakers=10)
+    first, second = sorted((corpus / "go").iterdir())[:2]
+    second.write_bytes(first.read_bytes())
+    output = tmp_path / "out"
+    flags = ("--input", corpus, "--output", output, *FEATURES, "--drop_duplicates")
+    assert kws_prepare(*flags).returncode == 0
+    rows = pd.read_parquet(output / "manifest").set_index("id")
+    assert rows.loc[f"go/{first.name}", "status"] == "made"
+    dropped = rows.loc[f"go/{second.name}"]
+    assert (dropped["status"], dropped["reason"]) == ("excluded", "duplicate")
 
 
 def test_the_options_that_shaped_a_dataset_are_in_it(dataset, corpus):
