@@ -23,6 +23,10 @@ COMMANDS = {
     ),
     "train": ("kws_model.train", "TFRecords -> a model, on every GPU"),
     "evaluate": ("kws_model.evaluate", "how good a model is, and where it errs"),
+    "inspect": (
+        "kws_model.inspect_dataset",
+        "a dataset's data card: what is in it, what was mended, what leaks",
+    ),
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 

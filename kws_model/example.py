@@ -13,10 +13,12 @@ twenty times the FFT. Entries are sorted by key, as in protobuf's deterministic 
 from __future__ import annotations
 
 import functools
+import pathlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kws_model import tfrecord
 from kws_model.feature_spec import FeatureSpec
 
 if TYPE_CHECKING:
@@ -144,13 +146,36 @@ def decode_feature(record: bytes, spec: FeatureSpec) -> np.ndarray:
     Raises:
       ValueError: the record does not hold that feature in that size.
     """
-    value = decode(record).get(spec.feature)
+    return feature_array(decode(record), spec)
+
+
+def feature_array(example: dict[str, bytes | int], spec: FeatureSpec) -> np.ndarray:
+    """The feature of a decoded record; see `decode_feature`."""
+    value = example.get(spec.feature)
     if not isinstance(value, bytes) or len(value) != spec.num_bytes:
         size = len(value) if isinstance(value, bytes) else 0
         raise ValueError(
             f"expected a record with {spec.num_bytes} bytes of {spec.feature}; it has {size}"
         )
     return np.frombuffer(value, spec.stored_dtype).reshape(spec.shape)
+
+
+def read_example(folder: str | pathlib.Path, *, shard: str, offset: int) -> dict[str, bytes | int]:
+    """Reads any record of a dataset by its row in the manifest, its checksums verified.
+
+    >>> row = pandas.read_parquet("datasets/sc/manifest").query("status == 'made'").iloc[0]
+    >>> record = read_example("datasets/sc", shard=row.shard, offset=int(row.offset))
+
+    Raises:
+      ValueError: no whole record of a dataset starts there.
+      OSError: there is no such shard.
+    """
+    path = pathlib.Path(folder) / shard
+    with open(path, "rb") as file:
+        try:
+            return decode(tfrecord.read_record(file, offset=offset))
+        except EOFError:
+            raise ValueError(f"{path} has no record at byte {offset}: it ends there") from None
 
 
 def parse_batch(records: tf.Tensor, spec: FeatureSpec) -> dict[str, tf.Tensor]:

@@ -7,7 +7,7 @@ from hypothesis import example as instance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kws_model import example
+from kws_model import example, tfrecord
 from kws_model.feature_spec import FeatureSpec
 from tests.kws_model.specs import FEATURES
 
@@ -209,6 +209,40 @@ def test_a_record_of_another_spec_is_refused(record, size):
     message = rf"^expected a record with 78 bytes of mfcc; it has {size}$"
     with pytest.raises(ValueError, match=message):
         example.decode_feature(record, SMALL["mfcc"])
+
+
+# Random access.
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """A shard of three records, and the byte at which each starts."""
+    offsets = []
+    with open(tmp_path / "shard", "wb") as file:
+        for label in range(3):
+            offsets.append(file.tell())
+            file.writelines(tfrecord.frame([encode(label=label, value=b"x" * label)]))
+    return tmp_path, offsets
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_any_record_is_read_by_its_row_in_the_manifest(shard, number):
+    folder, offsets = shard
+    record = example.read_example(folder, shard="shard", offset=offsets[number])
+    assert record == decoded(**GO | {"label": number, "value": b"x" * number})
+
+
+def test_a_byte_where_no_record_starts_is_refused(shard):
+    folder, offsets = shard
+    with pytest.raises(ValueError, match=f"no record starts at byte {offsets[1] + 1}"):
+        example.read_example(folder, shard="shard", offset=offsets[1] + 1)
+
+
+def test_the_end_of_a_shard_is_refused(shard):
+    folder, _ = shard
+    size = (folder / "shard").stat().st_size
+    with pytest.raises(ValueError, match=f"has no record at byte {size}: it ends there"):
+        example.read_example(folder, shard="shard", offset=size)
 
 
 # Parsing in TensorFlow.
