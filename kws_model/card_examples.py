@@ -141,7 +141,8 @@ def gallery(examples: Sequence[Example], spec: FeatureSpec) -> Html:
 
 def legend(spec: FeatureSpec) -> str:
     """How to read the pictures."""
-    seconds = f"Time runs to the right, {spec.clip_ms / 1000:g} s. "
+    length = "each clip its own length" if spec.clip_ms is None else f"{spec.clip_ms / 1000:g} s"
+    seconds = f"Time runs to the right, {length}. "
     return (
         seconds
         + {

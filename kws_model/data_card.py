@@ -122,7 +122,8 @@ def megabytes(facts: Facts) -> str:
 
 def describe(spec: FeatureSpec) -> str:
     """A spec in a few words."""
-    return f"{spec.feature} {spec.dtype} {' x '.join(map(str, spec.shape))}"
+    shape = ("any length", *spec.inner_shape) if spec.clip_ms is None else spec.shape
+    return f"{spec.feature} {spec.dtype} {' x '.join(map(str, shape))}"
 
 
 def _findings(findings: Sequence[Finding]) -> Html:

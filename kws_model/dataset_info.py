@@ -139,7 +139,9 @@ class DatasetInfo:
         )
 
     def _tfds_features(self) -> dict[str, Any]:
-        dtype = self.spec.stored_dtype.name
+        spec = self.spec
+        is_fixed = spec.clip_ms is not None
+        shape = spec.shape if is_fixed else (-1, *spec.inner_shape)  # -1: TFDS's unknown size
         return {
             "pythonClassName": f"{_TFDS}.features_dict.FeaturesDict",
             "featuresDict": {
@@ -149,11 +151,12 @@ class DatasetInfo:
                         "pythonClassName": f"{_TFDS}.class_label_feature.ClassLabel",
                         "classLabel": {"numClasses": str(len(self.labels))},
                     },
-                    self.spec.feature: {
+                    **({} if is_fixed else {"num_frames": _TFDS_INT64}),
+                    spec.feature: {
                         "pythonClassName": f"{_TFDS}.tensor_feature.Tensor",
                         "tensor": {
-                            "shape": {"dimensions": [str(size) for size in self.spec.shape]},
-                            "dtype": dtype,
+                            "shape": {"dimensions": [str(size) for size in shape]},
+                            "dtype": spec.stored_dtype.name,
                             "encoding": "bytes",
                         },
                     },
@@ -178,6 +181,10 @@ class DatasetInfo:
 
 
 _TFDS = "tensorflow_datasets.core.features"
+_TFDS_INT64 = {
+    "pythonClassName": f"{_TFDS}.scalar.Scalar",
+    "tensor": {"shape": {}, "dtype": "int64", "encoding": "none"},
+}
 _TFDS_TEXT = {"pythonClassName": f"{_TFDS}.text_feature.Text", "text": {}}
 
 

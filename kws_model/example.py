@@ -1,7 +1,8 @@
 """One record: encode it (no TensorFlow), decode it (no TensorFlow) and parse a batch (TensorFlow).
 
 A record is a serialized `tf.train.Example` with five features: `id`, `speaker`, `word` (bytes),
-`label` (int64) and, under the spec's feature name, the raw little-endian bytes of the feature.
+`label` (int64) and, under the spec's feature name, the raw little-endian bytes of the feature;
+with clips of natural lengths a sixth, `num_frames` (int64).
 The wire format is written by hand: building a protobuf of 25,000 floats in Python costs 4.9 ms,
 twenty times the FFT. Entries are sorted by key, as in protobuf's deterministic serialization.
 
@@ -13,6 +14,7 @@ twenty times the FFT. Entries are sorted by key, as in protobuf's deterministic 
 from __future__ import annotations
 
 import functools
+import math
 import pathlib
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,14 @@ _INT64_LIST = b"\x1a"  # Feature.int64_list; Feature.bytes_list is field 1
 
 
 def encode(
-    *, clip_id: str, speaker: str, word: str, label: int, name: str, value: bytes
+    *,
+    clip_id: str,
+    speaker: str,
+    word: str,
+    label: int,
+    name: str,
+    value: bytes,
+    num_frames: int | None = None,
 ) -> list[bytes]:
     """Serializes one example.
 
@@ -44,22 +53,29 @@ def encode(
       label: the class's index, not negative.
       name: the feature's name, such as `log_spectrogram`.
       value: the feature's bytes (`FeatureSpec.stored_dtype`, C order), or any buffer of bytes.
+      num_frames: its length in time, for clips of natural lengths; else it is not stored.
 
     Returns:
       Pieces whose concatenation is the example; the last but a few is `value` itself, not copied.
     """
-    number = _varint(label)
-    packed = _FIELD_1 + _varint(len(number)) + number
-    label_feature = _INT64_LIST + _varint(len(packed)) + packed
     entries: list[tuple[str, list[bytes]]] = [
         ("id", _bytes_entry("id", clip_id.encode())),
-        ("label", [_entry_prefix("label", len(label_feature)), label_feature]),
+        ("label", _int_entry("label", label)),
         (name, _bytes_entry(name, value)),
         ("speaker", _bytes_entry("speaker", speaker.encode())),
         ("word", _bytes_entry("word", word.encode())),
     ]
+    if num_frames is not None:
+        entries.append(("num_frames", _int_entry("num_frames", num_frames)))
     pieces = [piece for _, entry in sorted(entries, key=lambda entry: entry[0]) for piece in entry]
     return [_FIELD_1 + _varint(sum(map(len, pieces))), *pieces]
+
+
+def _int_entry(key: str, number: int) -> list[bytes]:
+    value = _varint(number)
+    packed = _FIELD_1 + _varint(len(value)) + value
+    feature = _INT64_LIST + _varint(len(packed)) + packed
+    return [_entry_prefix(key, len(feature)), feature]
 
 
 def _bytes_entry(key: str, value: bytes) -> list[bytes]:
@@ -152,12 +168,18 @@ def decode_feature(record: bytes, spec: FeatureSpec) -> np.ndarray:
 def feature_array(example: dict[str, bytes | int], spec: FeatureSpec) -> np.ndarray:
     """The feature of a decoded record; see `decode_feature`."""
     value = example.get(spec.feature)
-    if not isinstance(value, bytes) or len(value) != spec.num_bytes:
-        size = len(value) if isinstance(value, bytes) else 0
+    size = len(value) if isinstance(value, bytes) else 0
+    if spec.clip_ms is None:
+        num_frames = example.get("num_frames")
+        shape = (num_frames if isinstance(num_frames, int) else 0, *spec.inner_shape)
+    else:
+        shape = spec.shape
+    expected = math.prod(shape) * spec.stored_dtype.itemsize
+    if not isinstance(value, bytes) or size != expected or not size:
         raise ValueError(
-            f"expected a record with {spec.num_bytes} bytes of {spec.feature}; it has {size}"
+            f"expected a record with {expected} bytes of {spec.feature}; it has {size}"
         )
-    return np.frombuffer(value, spec.stored_dtype).reshape(spec.shape)
+    return np.frombuffer(value, spec.stored_dtype).reshape(shape)
 
 
 def read_example(folder: str | pathlib.Path, *, shard: str, offset: int) -> dict[str, bytes | int]:
@@ -187,16 +209,28 @@ def parse_batch(records: tf.Tensor, spec: FeatureSpec) -> dict[str, tf.Tensor]:
 
     Returns:
       `id`, `speaker`, `word`: string [batch]; `label`: int64 [batch]; and the feature under its
-      name, in its stored dtype, [batch, *spec.shape].
+      name, in its stored dtype, [batch, *spec.shape]. Clips of natural lengths are padded at their
+      ends, with zeros, to the longest of the batch; `num_frames`, int64 [batch], tells their own.
     """
     import tensorflow as tf  # Beam workers import this module and have no TensorFlow.
 
     strings = ("id", "speaker", "word", spec.feature)
-    schema = {name: tf.io.FixedLenFeature([], tf.string) for name in strings}
-    schema["label"] = tf.io.FixedLenFeature([], tf.int64)
+    integers = ("label",) if spec.clip_ms is not None else ("label", "num_frames")
+    schema = {
+        **{name: tf.io.FixedLenFeature([], tf.string) for name in strings},
+        **{name: tf.io.FixedLenFeature([], tf.int64) for name in integers},
+    }
     example = tf.io.parse_example(records, schema)
-    flat = tf.io.decode_raw(example[spec.feature], tf.as_dtype(spec.stored_dtype))
-    # Not -1: two records of half the size would become one clip.
-    shape = [tf.shape(records)[0], *spec.shape]
+    values, dtype = example[spec.feature], tf.as_dtype(spec.stored_dtype)
+    if spec.clip_ms is None:
+        longest = tf.reduce_max(tf.strings.length(values))
+        # Padding, with zeros, has no kernel for float16: integers of its size have.
+        integer = tf.uint16 if dtype.size == 2 else tf.int32
+        flat = tf.bitcast(tf.io.decode_raw(values, integer, fixed_length=longest), dtype)
+        shape = [tf.shape(records)[0], -1, *spec.inner_shape]
+    else:
+        flat = tf.io.decode_raw(values, dtype)
+        # Not -1: two records of half the size would become one clip.
+        shape = [tf.shape(records)[0], *spec.shape]
     example[spec.feature] = tf.reshape(flat, shape)  # [batch, frames, bins]
     return example

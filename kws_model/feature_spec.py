@@ -37,8 +37,8 @@ class FeatureSpec:
     sample_rate_hz: int = 16_000
     """Every recording is resampled to this rate."""
 
-    clip_ms: float = 1000.0
-    """Every recording is padded with zeros or trimmed at its end to this length."""
+    clip_ms: float | None = 1000.0
+    """Every recording is padded with zeros or trimmed at its end to this length; None leaves it."""
 
     window_ms: float = 30.0
     """Length of an analysis window; a whole number of samples."""
@@ -91,7 +91,8 @@ class FeatureSpec:
             object.__setattr__(self, "upper_hz", self.sample_rate_hz / 2)
         for name in _FLOATS:
             # 1000 equals 1000.0, so both must be written, and fingerprinted, alike.
-            object.__setattr__(self, name, float(getattr(self, name)))
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)))
         self._check_choices()
         self._check_lengths()
         self._check_ranges()
@@ -111,6 +112,8 @@ class FeatureSpec:
         if self.sample_rate_hz < 1:
             raise ValueError(f"--sample_rate_hz must be positive; got {self.sample_rate_hz}")
         for name in ("clip_ms", "window_ms", "stride_ms"):
+            if name == "clip_ms" and self.clip_ms is None:
+                continue
             samples = getattr(self, name) * self.sample_rate_hz / 1000
             # Rounding here would make training and serving cut windows in different places.
             if not 1 <= samples < math.inf or abs(samples - round(samples)) > 1e-6:
@@ -118,7 +121,7 @@ class FeatureSpec:
                     f"--{name} {getattr(self, name)} is {samples:g} samples at "
                     f"{self.sample_rate_hz} Hz; it must be a whole, positive number of samples"
                 )
-        if self.frame_length > self.clip_samples:
+        if self.clip_ms is not None and self.frame_length > self.clip_samples:
             raise ValueError(
                 f"--window_ms {self.window_ms} is longer than --clip_ms {self.clip_ms}"
             )
@@ -149,7 +152,16 @@ class FeatureSpec:
 
     @property
     def clip_samples(self) -> int:
-        """Samples of one clip."""
+        """Samples of one clip.
+
+        Raises:
+          ValueError: clips keep their natural lengths.
+        """
+        if self.clip_ms is None:
+            raise ValueError(
+                "these clips keep their natural lengths (--clip_ms None), and one length is needed "
+                "here: prepare the dataset with a --clip_ms"
+            )
         return round(self.clip_ms * self.sample_rate_hz / 1000)
 
     @property
@@ -176,8 +188,12 @@ class FeatureSpec:
 
     @property
     def num_frames(self) -> int:
-        """Whole windows in a clip; no window reaches past its end."""
-        return 1 + (self.clip_samples - self.frame_length) // self.frame_step
+        """Whole windows in a clip; no window reaches past its end. Raises as `clip_samples`."""
+        return self.frames_in(self.clip_samples)
+
+    def frames_in(self, num_samples: int) -> int:
+        """Whole windows in so many samples; one at least, since shorter clips are padded to it."""
+        return 1 + max(0, num_samples - self.frame_length) // self.frame_step
 
     @property
     def num_bins(self) -> int:
@@ -186,11 +202,22 @@ class FeatureSpec:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one clip's feature: (frames, bins), or (samples,) for waveform."""
+        """Shape of one clip's feature: (frames, bins), or (samples,). Raises as `clip_samples`."""
+        return self.shape_of(self.clip_samples)
+
+    def shape_of(self, num_samples: int) -> tuple[int, ...]:
+        """Shape of the feature of a clip of so many samples."""
         if self.feature == "waveform":
-            return (self.clip_samples,)
+            return (num_samples,)
+        return (self.frames_in(num_samples), *self.inner_shape)
+
+    @property
+    def inner_shape(self) -> tuple[int, ...]:
+        """Shape of the feature beside time, the only axis that natural lengths leave open."""
+        if self.feature == "waveform":
+            return ()
         last = {"log_spectrogram": self.num_bins, "log_mel": self.num_mel_bins}
-        return (self.num_frames, last.get(self.feature, self.num_mfcc))
+        return (last.get(self.feature, self.num_mfcc),)
 
     @property
     def stored_dtype(self) -> np.dtype[Any]:
@@ -200,8 +227,9 @@ class FeatureSpec:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of one clip's stored feature."""
-        return int(np.prod(self.shape)) * self.stored_dtype.itemsize
+        """Bytes of one clip's stored feature; of one second's, if lengths are natural."""
+        samples = self.sample_rate_hz if self.clip_ms is None else self.clip_samples
+        return int(np.prod(self.shape_of(samples))) * self.stored_dtype.itemsize
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values, defaults resolved."""

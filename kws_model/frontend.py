@@ -5,6 +5,7 @@
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -30,23 +31,17 @@ class Frontend:
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
         self._window = window(spec)
-        self._waveform = np.empty(spec.clip_samples, np.float32)
-        # A view, made once: overlapping windows of whatever is copied into `_waveform`.
-        self._windows = np.lib.stride_tricks.sliding_window_view(self._waveform, spec.frame_length)[
-            :: spec.frame_step
-        ]  # [frames, frame_length]
-        # Columns past frame_length stay zero: the FFT's padding.
-        self._frames = np.zeros((spec.num_frames, spec.fft_size), np.float32)
-        self._spectrum = np.empty((spec.num_frames, spec.num_bins), np.float32)
+        self._buffers: _Buffers | None = None
         # Sparse, because BLAS adds in an order that depends on its threads: the bytes would differ.
         has_mel = spec.feature in ("log_mel", "mfcc")
         self._mel = scipy.sparse.csr_array(mel_filterbank(spec).T) if has_mel else None
 
     def __call__(self, waveforms: Float32) -> NDArray[np.generic]:
-        """Features of a batch.
+        """Features of a batch of clips of one length.
 
         Args:
-          waveforms: float32 [batch, clip_samples], nominally in [-1, 1).
+          waveforms: float32 [batch, clip_samples] (any number of samples, if the spec's clips keep
+            their natural lengths), nominally in [-1, 1).
 
         Returns:
           `spec.stored_dtype` [batch, *spec.shape]; for spectral kinds time is axis 1 and
@@ -56,34 +51,37 @@ class Frontend:
         Raises:
           ValueError: the waveforms are not float32 [batch, clip_samples].
         """
-        expected = (self.spec.clip_samples,)
-        if waveforms.ndim != 2 or waveforms.shape[1:] != expected or waveforms.dtype != np.float32:
+        spec = self.spec
+        samples = waveforms.shape[-1] if spec.clip_ms is None else spec.clip_samples
+        if waveforms.ndim != 2 or waveforms.shape[1] != samples or waveforms.dtype != np.float32:
             raise ValueError(
-                f"expected float32 waveforms [batch, {expected[0]}]; "
+                f"expected float32 waveforms [batch, {samples}]; "
                 f"got {waveforms.dtype} {list(waveforms.shape)}"
             )
-        stored = np.empty((len(waveforms), *self.spec.shape), self.spec.stored_dtype)
-        for waveform, out in zip(waveforms, stored, strict=True):
-            self.one(waveform, out)
-        return stored
+        features = [self.one(waveform) for waveform in waveforms]
+        shape = (len(features), *spec.shape_of(samples))
+        return np.stack(features) if features else np.empty(shape, spec.stored_dtype)
 
-    def one(self, waveform: Float32, out: NDArray[np.generic]) -> None:
-        """Writes the feature of one clip, float32 [clip_samples], to `out`, [*spec.shape]."""
+    def one(self, waveform: Float32) -> NDArray[np.generic]:
+        """The stored feature of one clip, float32 [samples], as `spec.stored_dtype`."""
         if self.spec.feature == "waveform":
-            store_waveform(waveform, out)
-        else:
-            store_float(self.compute(waveform), out)
+            return store_waveform(waveform, self.spec.stored_dtype)
+        return store_float(self.compute(waveform), self.spec.stored_dtype)
 
     def compute(self, waveform: Float32) -> Float32:
         """float32 [frames, bins] of one clip, in a buffer that the next call overwrites."""
-        spec, spectrum = self.spec, self._spectrum
-        np.copyto(self._waveform, waveform)
+        spec, buffers = self.spec, self._buffers
+        if buffers is None or len(waveform) != buffers.num_samples:
+            buffers = self._buffers = _Buffers(spec, len(waveform))
+        np.copyto(buffers.waveform[: len(waveform)], waveform)
         if spec.pre_emphasis:
             # y[t] = x[t] - a x[t-1], with x[-1] = 0 (HTK Book, 5.2).
-            self._waveform[1:] -= np.float32(spec.pre_emphasis) * waveform[:-1]
-        np.multiply(self._windows, self._window, out=self._frames[:, : spec.frame_length])
+            buffers.waveform[1 : len(waveform)] -= np.float32(spec.pre_emphasis) * waveform[:-1]
+        np.multiply(buffers.windows, self._window, out=buffers.frames[:, : spec.frame_length])
         # |X| and then a square measured 7 us a clip, re^2 + im^2 16: complex halves are strided.
-        np.abs(scipy.fft.rfft(self._frames), out=spectrum)  # [frames, num_bins]
+        spectrum = np.abs(
+            scipy.fft.rfft(buffers.frames), out=buffers.spectrum
+        )  # [frames, num_bins]
         if spec.spectrum == "power":
             np.square(spectrum, out=spectrum)
         if self._mel is not None:
@@ -93,19 +91,35 @@ class Frontend:
         return mfcc(spectrum, spec) if spec.feature == "mfcc" else spectrum
 
 
-def store_waveform(waveform: Float32, out: NDArray[np.generic]) -> None:
-    """Copies a waveform; int16 is PCM (x * 32768, rounded, clipped), exact for 16-bit sources."""
-    if out.dtype == np.int16:
-        np.copyto(out, np.clip(np.rint(waveform * 32768.0), -32768, 32767), casting="unsafe")
-    else:
-        store_float(waveform, out)
+class _Buffers:
+    """What computing a clip of one length needs: a padded waveform, a view of its windows, frames.
+
+    A clip shorter than a window is padded to one, with zeros.
+    """
+
+    def __init__(self, spec: FeatureSpec, num_samples: int) -> None:
+        self.num_samples = num_samples
+        num_frames = spec.frames_in(num_samples)
+        self.waveform = np.zeros(max(num_samples, spec.frame_length), np.float32)
+        windows = np.lib.stride_tricks.sliding_window_view(self.waveform, spec.frame_length)
+        self.windows = windows[:: spec.frame_step]  # [frames, frame_length]
+        # Columns past frame_length stay zero: the FFT's padding.
+        self.frames = np.zeros((num_frames, spec.fft_size), np.float32)
+        self.spectrum = np.empty((num_frames, spec.num_bins), np.float32)
 
 
-def store_float(values: Float32, out: NDArray[np.generic]) -> None:
-    """Casts to float32 or, saturating, to float16."""
-    if out.dtype == np.float16 and max(values.max(), -values.min()) > 65504:
+def store_waveform(waveform: Float32, dtype: np.dtype[Any]) -> NDArray[np.generic]:
+    """A waveform as stored; int16 is PCM (x * 32768, rounded, clipped), exact for 16-bit files."""
+    if dtype != np.int16:
+        return store_float(waveform, dtype)
+    return np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(dtype)
+
+
+def store_float(values: Float32, dtype: np.dtype[Any]) -> NDArray[np.generic]:
+    """Values as float32 (a copy) or, saturating, as float16."""
+    if dtype == np.float16 and max(values.max(), -values.min()) > 65504:
         values = np.clip(values, -65504, 65504)
-    np.copyto(out, values, casting="same_kind")
+    return values.astype(dtype)
 
 
 def window(spec: FeatureSpec) -> Float32:

@@ -140,14 +140,15 @@ def silences(plan: Plan, *, seed: int) -> Iterator[Recording]:
 def silence(recording: Recording, spec: FeatureSpec, *, seed: int) -> NDArray[np.float32]:
     """The waveform of a clip of silence, float32 [clip_samples]: noise at a drawn gain below 1.
 
-    Gains are uniform in amplitude, as in TensorFlow's example for Speech Commands.
+    Gains are uniform in amplitude, as in TensorFlow's example for Speech Commands. Where clips
+    keep their natural lengths, it lasts a second.
     """
     piece = noise.excerpt(
         recording.path,
         recording.split,
         draw("where", seed, recording.id),
         spec.sample_rate_hz,
-        spec.clip_samples,
+        spec.sample_rate_hz if spec.clip_ms is None else spec.clip_samples,
     )
     return piece * np.float32(draw("gain", seed, recording.id))
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from kws_model.feature_spec import FeatureSpec
 from pipelines import noise
 from pipelines.clip import decibels, resample
 from pipelines.corpus import Recording
@@ -65,8 +66,7 @@ def augment(
     rule: CopyRule,
     *,
     seed: int,
-    sample_rate_hz: int,
-    clip_samples: int,
+    spec: FeatureSpec,
     noises: tuple[tuple[str, str], ...],
 ) -> Float32:
     """The waveform of a copy.
@@ -76,12 +76,12 @@ def augment(
       recording: the copy, whose id says what is drawn.
       rule: the ranges.
       seed: the dataset's.
-      sample_rate_hz: of `mono`.
-      clip_samples: length of the result.
+      spec: its rate and its clips' length.
       noises: (id, path) of the background noises; of each, the part for training is used.
 
     Returns:
-      float32 [clip_samples], clipped to [-1, 1].
+      float32 [clip_samples], clipped to [-1, 1]; as long as the clip at its new speed, where clips
+      keep their natural lengths.
     """
     digest = hashlib.sha256(f"copy/{seed}/{recording.id}".encode()).digest()
     rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest)))
@@ -89,23 +89,25 @@ def augment(
     # 1/1000 steps: the resampler's filter table stays small whatever is drawn.
     rate = 1000 + round(10 * rule.copy_speed_percent * speed)
     mono = mono if rate == 1000 else resample(mono, rate, 1000)
-    shifted = _shift(mono, round(shift * rule.copy_shift_ms * sample_rate_hz / 1000), clip_samples)
+    num_samples = len(mono) if spec.clip_ms is None else spec.clip_samples
+    by = round(shift * rule.copy_shift_ms * spec.sample_rate_hz / 1000)
+    shifted = _shift(mono, by, num_samples)
     shifted *= np.float32(10 ** (gain * rule.copy_gain_db / 20))
-    level = decibels(math.sqrt(float(np.dot(shifted, shifted)) / clip_samples))
+    level = decibels(math.sqrt(float(np.dot(shifted, shifted)) / num_samples))
     if noises and level > -math.inf:
         path = noises[int((which + 1) / 2 * len(noises))][1]
-        excerpt = noise.excerpt(path, "train", (where + 1) / 2, sample_rate_hz, clip_samples)
+        excerpt = noise.excerpt(path, "train", (where + 1) / 2, spec.sample_rate_hz, num_samples)
         low, high = rule.copy_snr_db
         _mix(shifted, excerpt, level - (low + (snr + 1) / 2 * (high - low)))
     return np.clip(shifted, -1.0, 1.0, out=shifted)
 
 
-def _shift(mono: Float32, by: int, clip_samples: int) -> Float32:
+def _shift(mono: Float32, by: int, num_samples: int) -> Float32:
     """Moves a clip later (or, negative, earlier), filling with zeros, and cuts or pads it."""
-    shifted = np.zeros(clip_samples, np.float32)
+    shifted = np.zeros(num_samples, np.float32)
     source = mono[max(0, -by) :]
-    start = min(max(0, by), clip_samples)
-    kept = source[: clip_samples - start]
+    start = min(max(0, by), num_samples)
+    kept = source[: num_samples - start]
     shifted[start : start + len(kept)] = kept
     return shifted
 

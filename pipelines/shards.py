@@ -4,6 +4,7 @@ One element of the job is one shard, so memory is a few recordings and no tensor
 """
 
 import contextlib
+import math
 import os
 import uuid
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 import xxhash  # XXH3 measured 0.5 us a clip, SHA-256 25.
+from numpy.typing import NDArray
 
 from kws_model import example, tfrecord
 from kws_model.dataset_info import Shard, shard_filename
@@ -85,7 +87,9 @@ class _ShardWriter:
         self._file, self._filename, self._job, self._plan = file, filename, job, plan
         self._label_index = {label: index for index, label in enumerate(plan.labels)}
         self._frontend = Frontend(job.spec)
-        self._feature = np.empty(job.spec.shape, job.spec.stored_dtype)
+        is_fixed = job.spec.clip_ms is not None
+        self._least_samples = job.spec.clip_samples if is_fixed else job.spec.frame_length
+        self._most_samples = job.spec.clip_samples if is_fixed else math.inf
         self._hash = xxhash.xxh3_128()
         self._num_bytes = self._num_records = 0
 
@@ -110,8 +114,7 @@ class _ShardWriter:
         made = clip.make_clip(
             audio, job.spec.sample_rate_hz, start_s=recording.start_s, end_s=recording.end_s
         )
-        self._frontend.one(self._waveform(recording, made.mono), self._feature)
-        self._write(recording)
+        self._write(recording, self._frontend.one(self._waveform(recording, made.mono)))
         return manifest.Row(
             *_names(recording),
             "made",
@@ -130,38 +133,33 @@ class _ShardWriter:
             truncated=audio.truncated,
             resampled=made.resampled,
             mixed_down=made.mixed_down,
-            padded=len(made.mono) < job.spec.clip_samples,
-            trimmed=len(made.mono) > job.spec.clip_samples,
+            padded=len(made.mono) < self._least_samples,
+            trimmed=len(made.mono) > self._most_samples,
             peak_dbfs=made.peak_dbfs,
             rms_dbfs=made.rms_dbfs,
         )
 
     def _waveform(self, recording: Recording, mono: clip.Float32) -> clip.Float32:
-        """The clip as its feature is computed from, float32 [clip_samples]."""
+        """The clip as its feature is computed from, float32 [samples]."""
         job, spec = self._job, self._job.spec
         if recording.label == classes.SILENCE:
             return classes.silence(recording, spec, seed=job.seed)
-        if not recording.copy:
-            return clip.fit(mono, spec.clip_samples)
-        return copies.augment(
-            mono,
-            recording,
-            job.copy_rule,
-            seed=job.seed,
-            sample_rate_hz=spec.sample_rate_hz,
-            clip_samples=spec.clip_samples,
-            noises=self._plan.noises,
-        )
+        if recording.copy:
+            rule, noises = job.copy_rule, self._plan.noises
+            mono = copies.augment(mono, recording, rule, seed=job.seed, spec=spec, noises=noises)
+        return mono if spec.clip_ms is None else clip.fit(mono, spec.clip_samples)
 
-    def _write(self, recording: Recording) -> None:
-        """Appends `self._feature` as the recording's record."""
+    def _write(self, recording: Recording, feature: NDArray[np.generic]) -> None:
+        """Appends the recording's record."""
+        spec = self._job.spec
         data = example.encode(
             clip_id=recording.id,
             speaker=recording.speaker,
             word=recording.word,
             label=self._label_index[recording.label],
-            name=self._job.spec.feature,
-            value=self._feature.tobytes(),
+            name=spec.feature,
+            value=feature.tobytes(),
+            num_frames=len(feature) if spec.clip_ms is None else None,
         )
         record = b"".join(tfrecord.frame(data))
         self._file.write(record)

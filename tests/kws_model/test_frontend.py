@@ -355,8 +355,7 @@ def test_float16_is_the_nearest_to_the_float32_result(feature):
     ],
 )
 def test_float16_saturates_and_rounds_to_nearest(value, expected):
-    out = np.empty(2, np.float16)
-    frontend.store_float(np.array([0.5, value], np.float32), out)
+    out = frontend.store_float(np.array([0.5, value], np.float32), np.dtype(np.float16))
     np.testing.assert_array_equal(out, np.array([0.5, expected], np.float16))
 
 

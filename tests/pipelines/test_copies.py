@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from kws_model.feature_spec import FeatureSpec
 from pipelines.copies import CopyRule, augment, with_copies
 from pipelines.corpus import Recording
 from tests.pipelines.recordings import tone, wav_bytes
@@ -16,8 +17,7 @@ def copy(number: int = 1, *, mono=WAVEFORM, seed: int = 0, noises=(), **rule) ->
         CLIP._replace(id=f"go/a.wav#{number}", copy=number),
         CopyRule(copies=9, **{**STILL, **rule}),
         seed=seed,
-        sample_rate_hz=16_000,
-        clip_samples=16_000,
+        spec=FeatureSpec(),
         noises=noises,
     )
 
