@@ -172,12 +172,12 @@ def draw(features: Sequence[NDArray[Any]], spec: FeatureSpec) -> list[Html]:
         highest = max(float(np.abs(feature.astype(np.float32)).max()) for feature in features)
         return [_line(feature / (highest or 1.0)) for feature in features]
     images = [_pool(np.nan_to_num(feature.astype(np.float32))).T[::-1] for feature in features]
-    stack = np.stack(images)  # [clips, rows, columns]
-    axis = (0, 2) if spec.feature == "mfcc" else None  # coefficients differ in size by far
-    low, high = np.percentile(stack, (1, 99.8), axis=axis, keepdims=True)
-    scaled = np.clip((stack - low) / np.maximum(high - low, 1e-6), 0, 1)
-    codes = np.rint(scaled * (PICTURE_COLORS - 1)).astype(np.uint8)
-    sharp = " sharp" if stack.shape[1] < 48 else ""
+    axis = 1 if spec.feature == "mfcc" else None  # coefficients differ in size by far
+    every = np.concatenate(images, axis=1)  # [rows, columns of all clips, of any length]
+    low, high = np.percentile(every, (1, 99.8), axis=axis, keepdims=True)
+    scaled = (np.clip((image - low) / np.maximum(high - low, 1e-6), 0, 1) for image in images)
+    codes = [np.rint(image * (PICTURE_COLORS - 1)).astype(np.uint8) for image in scaled]
+    sharp = " sharp" if len(every) < 48 else ""
     return [
         Html(f'<img class="feature{sharp}" alt="" src="{data_uri("image/png", png(image))}">')
         for image in codes
