@@ -23,6 +23,7 @@ COMMANDS = {
     ),
     "train": ("kws_model.train", "TFRecords -> a model, on every GPU"),
     "evaluate": ("kws_model.evaluate", "how good a model is, and where it errs"),
+    "predict": ("kws_model.predict", "a model's answers for new recordings"),
     "export": ("kws_model.export", "a model -> one folder to deploy"),
     "inspect": (
         "kws_model.inspect_dataset",
