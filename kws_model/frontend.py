@@ -117,9 +117,38 @@ def store_waveform(waveform: Float32, dtype: np.dtype[Any]) -> NDArray[np.generi
 
 def store_float(values: Float32, dtype: np.dtype[Any]) -> NDArray[np.generic]:
     """Values as float32 (a copy) or, saturating, as float16."""
-    if dtype == np.float16 and max(values.max(), -values.min()) > 65504:
-        values = np.clip(values, -65504, 65504)
-    return values.astype(dtype)
+    return to_float16(values) if dtype == np.float16 else values.astype(dtype)
+
+
+MAX_FLOAT16, MIN_NORMAL_FLOAT16 = 65504.0, 2.0**-14
+_ROUND_AND_REBIAS = np.uint32((0xFFF - (112 << 23)) & 0xFFFFFFFF)
+
+
+def to_float16(values: Float32) -> NDArray[np.float16]:
+    """`values.astype(np.float16)`, bit for bit, but saturating at +-65504; contiguous, no NaN.
+
+    NumPy converts one value at a time, 38 us a clip; integer operations on all the bits take 20.
+    A float32's exponent is rebiased from 127 to 15 and its fraction rounded, half to even, from 23
+    bits to 10 (IEEE 754-2019, 3.4 and 4.3.1). float16's subnormal numbers, few, are left to NumPy.
+    """
+    magnitude = np.abs(values)
+    if magnitude.max(initial=0.0) > MAX_FLOAT16:
+        values = np.clip(values, -MAX_FLOAT16, MAX_FLOAT16)
+    bits = values.view(np.uint32)
+    half = bits >> np.uint32(13)
+    half &= np.uint32(1)  # the last bit kept: an exact half is rounded up only if it is odd
+    half += bits
+    half += _ROUND_AND_REBIAS
+    half >>= np.uint32(13)
+    half &= np.uint32(0x7FFF)
+    sign = bits >> np.uint32(16)
+    sign &= np.uint32(0x8000)
+    half |= sign
+    stored = half.astype(np.uint16).view(np.float16)
+    if magnitude.min(initial=1.0) < MIN_NORMAL_FLOAT16:
+        small = magnitude < MIN_NORMAL_FLOAT16
+        stored[small] = values[small].astype(np.float16)
+    return stored
 
 
 def window(spec: FeatureSpec) -> Float32:

@@ -359,6 +359,17 @@ def test_float16_saturates_and_rounds_to_nearest(value, expected):
     np.testing.assert_array_equal(out, np.array([0.5, expected], np.float16))
 
 
+def test_float16_is_numpy_s_bit_for_bit_over_the_whole_of_float32():
+    every = np.arange(0, 2**32, 997, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    values = every[np.abs(every) <= 65504]  # neither NaN nor beyond
+    borders = [2.0**-14, 2.0**-24, 2.0**-25, 1 + 2.0**-11, 1 + 3 * 2.0**-11, 65504, 0.0]
+    values = np.concatenate([values, *(np.float32(s) * np.float32(borders) for s in (1, -1))])
+    assert len(values) > 2_000_000
+    np.testing.assert_array_equal(
+        frontend.to_float16(values).view(np.uint16), values.astype(np.float16).view(np.uint16)
+    )
+
+
 def test_a_waveform_beyond_float16_saturates():
     waveform = np.linspace(-1e6, 1e6, SAMPLES)
     stored = features(waveform, FeatureSpec(feature="waveform", dtype="float16"))
