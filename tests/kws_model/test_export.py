@@ -19,6 +19,7 @@ from kws_model.feature_spec import FeatureSpec
 from kws_model.frontend import Frontend
 from kws_model.run import Run
 from pipelines import clip, wav
+from tests.corpora import corpora_dir
 
 # ONNX needs packages that not everyone wants.
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnxruntime", "tf2onnx"))
@@ -305,3 +306,20 @@ def test_an_unknown_format_is_wrong_usage(capsys):
         cli.main(["export", "--run_dir", "r", "--output", "o", "--format", "h5"])
     assert exit_.value.code == 2
     assert capsys.readouterr().err.startswith("kws export: ")
+
+
+# Real recordings.
+
+if (corpora := corpora_dir()) is not None and (corpora / "speech_commands_9").is_dir():
+    RECORDINGS = sorted((corpora / "speech_commands_9").glob("[a-z]*/*.wav"))[::100]
+
+    def test_an_export_answers_for_recordings_as_the_model_does_for_their_records(
+        run_of_spec, exported, format_
+    ):
+        assert RECORDINGS
+        wavs = [path.read_bytes() for path in RECORDINGS]
+        if run_of_spec.spec.sample_rate_hz != 16000:  # the same samples, called a lower rate
+            wavs = [wav_bytes(soundfile.read(path)[0], rate_hz=8000) for path in RECORDINGS]
+        answers = export.probabilities(exported, clips_of(wavs, run_of_spec.spec), format_=format_)
+        expected = answers_on_records(run_of_spec, wavs)
+        np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-3)
