@@ -26,6 +26,7 @@ TRAIN = [
     # No wheel past Python 3.12.
     "tensorflow-io>=0.37; python_version < '3.13'",
 ]
+ONNX = ["onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.17"]
 DEV = [
     "hypothesis>=6.100",
     "librosa>=0.10",
@@ -55,7 +56,8 @@ setup(
         "aws": ["apache-beam[aws]"],
         # GPL-3.0 libraries and voices: never a dependency of the rest.
         "synth": ["espeakng-loader>=0.2.4"],
-        "dev": [*TRAIN, *DEV],
+        "onnx": [*TRAIN, *ONNX],
+        "dev": [*TRAIN, *ONNX, *DEV],
     },
     entry_points={"console_scripts": ["kws = kws_model.cli:main"]},
 )

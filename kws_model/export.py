@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from kws_model import devices
 from kws_model.feature_spec import FeatureSpec
+from kws_model.new_folder import check_new_folder, new_folder
 from kws_model.run import Run, Weights
 
 if TYPE_CHECKING:
@@ -75,10 +76,6 @@ def run(options: Options) -> None:
         not give the trained model's probabilities.
       ImportError: the format needs a package that is not installed.
     """
-    # The rule is that this package does not import that one; but a second way to put a folder in
-    # an old one's place would be worse, and this module imports nothing of its own.
-    from pipelines.new_folder import new_folder
-
     run_ = Run.read(options.run_dir)
     run_.check_weights(options.weights)
     check_output(options.output, overwrite=options.overwrite)
@@ -96,8 +93,6 @@ def run(options: Options) -> None:
 
 def check_output(output: str, *, overwrite: bool) -> None:
     """Raises ValueError if the output holds something that may not be replaced."""
-    from pipelines.new_folder import check_new_folder
-
     target = check_new_folder(output, overwrite=overwrite)
     is_empty = not target.exists() or not any(target.iterdir())
     if not is_empty and not any((target / name).exists() for name in MODEL_FILES.values()):

@@ -138,8 +138,10 @@ class FeatureSpec:
                 f"{self.sample_rate_hz / 2:g} (half the sample rate); "
                 f"got {self.lower_hz:g} and {self.upper_edge_hz:g}"
             )
-        if not 0 < self.log_offset < math.inf:
-            raise ValueError(f"--log_offset must be positive and finite; got {self.log_offset}")
+        if not _LEAST_LOG_OFFSET <= self.log_offset < math.inf:
+            raise ValueError(
+                f"--log_offset must be positive (1e-37 at least) and finite; got {self.log_offset}"
+            )
         if not 0 <= self.pre_emphasis < 1:
             raise ValueError(f"--pre_emphasis must be in [0, 1); got {self.pre_emphasis}")
         if self.num_mel_bins < 1 or self.lifter < 0:
@@ -250,6 +252,8 @@ class FeatureSpec:
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
+# Below float32's normal numbers TensorFlow takes the log of 0 where NumPy does not.
+_LEAST_LOG_OFFSET = 1e-37
 _CHOICES = {
     "feature": Feature.__args__,  # type: ignore[attr-defined]
     "dtype": StoredDtype.__args__,  # type: ignore[attr-defined]

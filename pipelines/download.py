@@ -18,7 +18,7 @@ import requests  # Beam depends on it; it brings proxies, certificates and redir
 import tqdm
 import urllib3
 
-from pipelines.new_folder import check_new_folder, new_folder
+from kws_model.new_folder import check_new_folder, new_folder
 
 # Of each version the file's name and SHA-256; CC BY 4.0, https://arxiv.org/abs/1804.03209
 ARCHIVES = {

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
+from kws_model.new_folder import check_new_folder, new_folder
 from pipelines.background_noise import Waveform, background_recordings, colored_noise, rms_dbfs
 from pipelines.corpus import Recording
 from pipelines.espeak import SAMPLE_RATE_HZ, Espeak, Speaker, make_speaker, rng_of
-from pipelines.new_folder import check_new_folder, new_folder
 from pipelines.splits import LISTS, SplitRule
 
 # Speech Commands v0.01: https://arxiv.org/abs/1804.03209

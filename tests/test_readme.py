@@ -60,7 +60,7 @@ def run(folder: pathlib.Path, *arguments: str) -> None:
 
 
 def test_the_commands_leave_what_the_readme_says(home):
-    for dataset in ("sc", "mel", "own", "one"):
+    for dataset in ("sc", "mel", "own", "one", "few"):
         assert (home / "datasets" / dataset / "dataset_info.json").exists()
     for picture in ("alluvial.png", "confusion_matrix.png"):
         assert (home / "runs" / "mel" / "evaluation-test" / picture).stat().st_size > 10_000

@@ -120,7 +120,7 @@ def run_loop(source: str, output: str) -> None:
 def warm_up(corpus: str, output: str) -> None:
     """Imports everything, here and in the fork server; checks that both make the same shards."""
     local_workers.preload()
-    small, other = measure.links(corpus, clips=200), f"{output}-handwritten"
+    small, other = measure.links(corpus, clips=1_200), f"{output}-handwritten"
     for module in ("kws_model.cli", "tests.benchmarks.textbook"):
         measure.run_module(module, "--help")  # leaves its byte code for the rounds
     for folder, run in ((output, run_engine), (other, run_loop)):

@@ -12,11 +12,11 @@ import dataclasses
 import functools
 import multiprocessing
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
 from kws_model import example, tfrecord
-from kws_model.dataset_info import shard_filename
 from kws_model.feature_spec import FeatureSpec
 from kws_model.frontend import Frontend
 from pipelines import clip, corpus, shard_plan, splits, wav
@@ -31,46 +31,47 @@ class Options:
     output: str
 
 
+Key = tuple[int, corpus.Recording]  # order within the split, recording
+Shard = tuple[str, int, int, list[Key]]  # split, index, count of shards, recordings
+
+
 def write_dataset(source: str, output: str, *, num_workers: int) -> None:
     """Lists and plans in this process, then writes shards in `num_workers` forked ones.
 
     The fork server is the one that `kws prepare` starts its workers from, if it is running.
     """
     os.makedirs(output, exist_ok=True)
-    spec, rule = FeatureSpec(), splits.SplitRule()
-    recordings = [
-        recording._replace(split=rule.of(recording))
-        for recording in corpus.list_recordings(source)
-        if not recording.exclusion
-    ]
-    counts = collections.Counter((r.split, r.label) for r in recordings)
-    plan = shard_plan.make_plan(
-        counts.items(), sizing=shard_plan.Sizing(), clip_bytes=spec.num_bytes
-    )
-    shards: dict[shard_plan.ShardKey, list[tuple[int, corpus.Recording]]]
-    shards = collections.defaultdict(list)
+    splits_of: dict[str, list[Key]] = collections.defaultdict(list)
+    rule = splits.SplitRule()
+    recordings = [r for r in corpus.list_recordings(source) if not r.exclusion]
     for recording in recordings:
         order = shard_plan.order_key(recording.id, 0)
-        shards[plan.shard_of(recording.split, order)].append((order, recording))
-    write = functools.partial(write_shard, output=output, spec=spec, plan=plan)
+        splits_of[rule.of(recording)].append((order, recording))
+    labels = {label: index for index, label in enumerate(sorted({r.label for r in recordings}))}
+    write = functools.partial(write_shard, output=output, spec=FeatureSpec(), labels=labels)
     with multiprocessing.get_context("forkserver").Pool(num_workers) as pool:
-        for _ in pool.imap_unordered(write, sorted(shards.items())):
+        for _ in pool.imap_unordered(write, plan_shards(splits_of, FeatureSpec())):
             pass
 
 
-def write_shard(
-    shard: tuple[shard_plan.ShardKey, list[tuple[int, corpus.Recording]]],
-    output: str,
-    spec: FeatureSpec,
-    plan: shard_plan.Plan,
-) -> None:
+def plan_shards(splits_of: dict[str, list[Key]], spec: FeatureSpec) -> Iterator[Shard]:
+    """As many shards as `kws prepare` makes by default."""
+    for split, recordings in splits_of.items():
+        num_bytes = len(recordings) * (spec.num_bytes + 130)
+        count = max(-(-num_bytes // 128_000_000), min(16, num_bytes // 8_000_000), 1)
+        shards: list[list[Key]] = [[] for _ in range(count)]
+        for order, recording in sorted(recordings):
+            shards[order * count >> 64].append((order, recording))
+        yield from ((split, index, count, shard) for index, shard in enumerate(shards))
+
+
+def write_shard(shard: Shard, output: str, spec: FeatureSpec, labels: dict[str, int]) -> None:
     """Writes one TFRecord file."""
-    (split, index), recordings = shard
-    name = shard_filename(name="kws", split=split, index=index, count=plan.num_shards[split])
+    split, index, count, recordings = shard
+    name = f"kws-{split}.tfrecord-{index:05d}-of-{count:05d}"
     frontend, feature = Frontend(spec), np.empty(spec.shape, spec.stored_dtype)
-    labels = {label: number for number, label in enumerate(plan.labels)}
     with open(os.path.join(output, name), "wb", buffering=1 << 20) as file:
-        for _, recording in sorted(recordings):
+        for _, recording in recordings:
             with open(recording.path, "rb") as wav_file:
                 audio = wav.decode(wav_file.read())
             frontend.one(clip.make_clip(audio, spec).waveform, feature)

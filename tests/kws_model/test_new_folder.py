@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from pipelines.new_folder import new_folder
+from kws_model.new_folder import new_folder
 
 
 def test_the_folder_appears_when_the_block_ends(tmp_path):
