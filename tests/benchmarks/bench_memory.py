@@ -1,6 +1,6 @@
 """Peak memory of `kws prepare` on a small corpus and on one ten times as large.
 
-$ python -m tests.benchmarks.bench_memory --corpus bench/corpus
+$ python -m tests.benchmarks.bench_memory
 ...
 peak of all processes together, 20,000 clips / 2,000 clips: ... (...)
 
@@ -30,7 +30,7 @@ INTERVAL_S = 0.05
 class Options:
     """What to run, how often."""
 
-    corpus: str
+    corpus: str = measure.CORPUS
     """Folder of the corpus; generated if there is none. Its clips are linked as often as needed."""
     clips: int = 2_000
     """Clips of the small corpus."""
@@ -52,7 +52,7 @@ class Peak:
 def main(options: Options) -> None:
     """Prepares both in turn and prints the peaks and their ratio."""
     measure.print_machine()
-    measure.make_corpus(options.corpus, clips=options.clips)
+    measure.make_corpus(options.corpus)
     sizes = (options.clips, options.clips * options.factor)
     peaks: dict[int, list[Peak]] = {size: [] for size in sizes}
     for _ in range(options.rounds):

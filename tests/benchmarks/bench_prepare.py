@@ -1,6 +1,6 @@
 """`kws prepare` against the tutorials' Beam job and against a loop written by hand.
 
-$ python -m tests.benchmarks.bench_prepare --corpus bench/corpus
+$ python -m tests.benchmarks.bench_prepare
 ...
 engine / hand-written loop, clips a second: ... (...)
 engine / textbook Beam job, its start-up not counted: ... (...)
@@ -47,7 +47,7 @@ FEW, MANY = "textbook, whole, n clips", "textbook, whole, 3n clips"
 class Options:
     """What to run, how often."""
 
-    corpus: str
+    corpus: str = measure.CORPUS
     """Folder of the corpus; generated if there is none."""
     clips: int = 12_000
     """Clips to prepare."""
@@ -62,7 +62,7 @@ class Options:
 def main(options: Options) -> None:
     """Runs all and prints rates and ratios."""
     measure.print_machine()
-    measure.make_corpus(options.corpus, clips=options.clips)
+    measure.make_corpus(options.corpus)
     output = os.path.join(measure.scratch(options.corpus), "output")
     warm_up(options.corpus, output)
     contestants, clips = lineup(options, output)

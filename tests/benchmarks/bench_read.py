@@ -1,6 +1,6 @@
 """Shards into batches, as `kws train` reads them, against the tutorials' tf.data over WAV files.
 
-$ python -m tests.benchmarks.bench_read --corpus bench/corpus
+$ python -m tests.benchmarks.bench_read
 ...
 shards / WAV files with AudioSpectrogram, clips a second: ... (...)
 
@@ -45,7 +45,7 @@ OP, STFT = "WAV files with AudioSpectrogram", "WAV files with tf.signal.stft"
 class Options:
     """What to read, how often."""
 
-    corpus: str
+    corpus: str = measure.CORPUS
     """Folder of the corpus; generated if there is none. Its dataset is made beside it."""
     clips: int = 12_000
     """Clips in the dataset; the training split has some 80 % of them."""
@@ -75,7 +75,7 @@ def main(options: Options) -> None:
 
 def make_dataset(corpus: str, *, clips: int) -> DatasetInfo:
     """The dataset that `kws prepare` makes of the corpus by default; made once."""
-    measure.make_corpus(corpus, clips=clips)
+    measure.make_corpus(corpus)
     folder = os.path.join(measure.scratch(corpus), f"dataset-{clips}")
     if not os.path.exists(os.path.join(folder, "dataset_info.json")):
         measure.kws("prepare", "--input", measure.links(corpus, clips=clips), "--output", folder)

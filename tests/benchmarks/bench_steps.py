@@ -1,6 +1,6 @@
 """The cost of each step for one clip, on one core, beside the best way we know to do it.
 
-$ python -m tests.benchmarks.bench_steps --corpus bench/corpus
+$ python -m tests.benchmarks.bench_steps
 ...
 write_shard: ... us a clip (...); the sum of the best known steps, ... us, is ... % of it
 
@@ -12,6 +12,7 @@ real shard has other files, and colder caches, at each step than a line that rep
 of the best is below what can be reached.
 """
 
+import collections
 import dataclasses
 import functools
 import io
@@ -35,6 +36,8 @@ from kws_model import example, tfrecord
 from kws_model.feature_spec import FeatureSpec
 from kws_model.frontend import Frontend, store_float
 from pipelines import clip, corpus, manifest, read_ahead, shard_plan, shards, wav
+from pipelines.job import Job, list_placed, plan_dataset, records_of, split_and_word
+from pipelines.shard_plan import Plan
 from tests.benchmarks import measure
 
 NUMBER = 20  # calls per line and round: short enough to fall between other processes' turns
@@ -49,7 +52,7 @@ Call = Callable[[], object]
 class Options:
     """What to measure with, how often."""
 
-    corpus: str
+    corpus: str = measure.CORPUS
     """Folder of the corpus; generated if there is none."""
     clips: int = 1_000
     """Clips of the shard that is written."""
@@ -70,11 +73,12 @@ class Line:
 def main(options: Options) -> None:
     """Measures all lines in turn and prints the table."""
     measure.print_machine()
-    measure.make_corpus(options.corpus, clips=options.clips)
-    recordings = list(corpus.list_recordings(measure.links(options.corpus, clips=options.clips)))
-    path = next(r.path for r in recordings if os.path.getsize(r.path) == 44 + 2 * 16_000)
+    measure.make_corpus(options.corpus)
+    source = measure.links(options.corpus, clips=options.clips)
     with tempfile.TemporaryDirectory(dir=measure.scratch(options.corpus)) as folder:
-        shard = functools.partial(write_shard, recordings, folder)
+        job, plan, recordings = training_records(source, folder)
+        path = next(r.path for r in recordings if os.path.getsize(r.path) == 44 + 2 * 16_000)
+        shard = functools.partial(write_shard, job, plan, recordings)
         with open(os.path.join(folder, "ours"), "wb", buffering=1 << 20) as file:
             lines = [*input_lines(path), *feature_lines(path), *output_lines(file)]
             least, whole = run_rounds(lines, shard, rounds=options.rounds)
@@ -98,17 +102,23 @@ def run_rounds(
     return least, whole
 
 
-def write_shard(recordings: list[corpus.Recording], folder: str) -> float:
-    """Seconds of `shards.write_shard` for all recordings, into an empty folder."""
-    counts = [(("train", label), 1) for label in {r.label for r in recordings}]
+def training_records(source: str, folder: str) -> tuple[Job, Plan, list[corpus.Recording]]:
+    """A job of one training shard, and the recordings that fall into it."""
     sizing = shard_plan.Sizing(num_shards=1)
-    plan = shard_plan.make_plan(counts, sizing=sizing, clip_bytes=1)
-    job = shards.ShardJob(output=folder, name="kws", spec=FeatureSpec(), seed=0, max_seconds=600)
-    shutil.rmtree(os.path.join(folder, manifest.FOLDER), ignore_errors=True)
-    os.mkdir(os.path.join(folder, manifest.FOLDER))
-    train = [recording._replace(split="train") for recording in recordings]
+    job = Job(source=source, output=folder, name="kws", spec=FeatureSpec(), sizing=sizing)
+    placed = list(list_placed(job))
+    plan = plan_dataset(collections.Counter(map(split_and_word, placed)).items(), [], job)
+    keyed = (pair for recording in placed for pair in records_of(recording, job, plan))
+    return job, plan, [recording for key, recording in keyed if key == ("train", 0)]
+
+
+def write_shard(job: Job, plan: Plan, recordings: list[corpus.Recording]) -> float:
+    """Seconds of `shards.write_shard`, into an empty folder."""
+    parts = os.path.join(job.output, manifest.FOLDER)
+    shutil.rmtree(parts, ignore_errors=True)
+    os.mkdir(parts)
     started = time.perf_counter()
-    shards.write_shard(("train", 0), train, job=job, plan=plan)
+    shards.write_shard(("train", 0), recordings, job=job, plan=plan)
     return time.perf_counter() - started
 
 
@@ -129,7 +139,9 @@ def input_lines(path: str) -> Iterator[Line]:
     yield Line("read", lambda: read_ahead.read_file(path), lambda: read(path))
     yield Line("hash the file", None, lambda: xxhash.xxh3_128_digest(data))
     yield Line("decode", lambda: wav.decode(data), decode)
-    yield Line("make_clip (peak and RMS)", lambda: clip.make_clip(audio, spec), levels)
+    yield Line(
+        "make_clip (peak and RMS)", lambda: clip.make_clip(audio, spec.sample_rate_hz), levels
+    )
 
 
 def read(path: str) -> bytes:
@@ -143,7 +155,7 @@ def read(path: str) -> bytes:
 def feature_lines(path: str) -> Iterator[Line]:
     """From the waveform to the stored feature."""
     spec = FeatureSpec()
-    waveform = clip.make_clip(wav.decode(read(path)), spec).waveform
+    waveform = np.ascontiguousarray(wav.decode(read(path)).samples[:, 0])
     frontend = Frontend(spec)
     values = frontend.compute(waveform).copy()
     out, spectrum = np.empty(spec.shape, spec.stored_dtype), np.empty(spec.shape, np.float32)
@@ -164,7 +176,9 @@ def feature_lines(path: str) -> Iterator[Line]:
     yield Line("  square", None, lambda: np.square(power, out=spectrum))
     yield Line("  + offset", None, lambda: np.add(power, np.float32(0.01), out=spectrum))
     yield Line("  log", None, lambda: np.log(power, out=spectrum))
-    yield Line("store as float16", lambda: store_float(values, out), lambda: half(values, out))
+    yield Line(
+        "store as float16", lambda: store_float(values, out.dtype), lambda: half(values, out)
+    )
 
 
 def windows(waveform: NDArray[np.float32], spec: FeatureSpec) -> NDArray[np.float32]:
@@ -234,8 +248,8 @@ def parquet() -> Call:
 def row(index: int) -> manifest.Row:
     """A row as long as a real one."""
     return manifest.Row(
-        *("left/0c40e715_nohash_0.wav", "corpus/left/0c40e715_nohash_0.wav", "left", "0c40e715"),
-        *("train", "made"),
+        *("left/0c40e715_nohash_0.wav", "corpus/left/0c40e715_nohash_0.wav", "left", "left"),
+        *("0c40e715", "train", "made"),
         shard="kws-train.tfrecord-00000-of-00016",
         record=index,
         offset=index * 50_501,

@@ -14,8 +14,6 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 
-import numpy as np
-
 from kws_model import example, tfrecord
 from kws_model.feature_spec import FeatureSpec
 from kws_model.frontend import Frontend
@@ -69,12 +67,13 @@ def write_shard(shard: Shard, output: str, spec: FeatureSpec, labels: dict[str, 
     """Writes one TFRecord file."""
     split, index, count, recordings = shard
     name = f"kws-{split}.tfrecord-{index:05d}-of-{count:05d}"
-    frontend, feature = Frontend(spec), np.empty(spec.shape, spec.stored_dtype)
+    frontend = Frontend(spec)
     with open(os.path.join(output, name), "wb", buffering=1 << 20) as file:
         for _, recording in recordings:
             with open(recording.path, "rb") as wav_file:
                 audio = wav.decode(wav_file.read())
-            frontend.one(clip.make_clip(audio, spec).waveform, feature)
+            mono = clip.make_clip(audio, spec.sample_rate_hz).mono
+            feature = frontend.one(clip.fit(mono, spec.clip_samples))
             record = example.encode(
                 clip_id=recording.id,
                 speaker=recording.speaker,
