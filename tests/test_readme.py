@@ -78,6 +78,6 @@ def test_the_table_of_commands_is_that_of_kws():
     assert listed == list(cli.COMMANDS)
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)]+)\)", README))
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http|#)([^)]+)\)", README))
 def test_links_lead_somewhere(link):
     assert (ROOT / link).exists()
