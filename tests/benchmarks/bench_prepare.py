@@ -69,7 +69,7 @@ def main(options: Options) -> None:
     seconds = measure.interleaved(
         contestants, rounds=options.rounds, before=functools.partial(clear, output)
     )
-    clear(output)
+    shutil.rmtree(output)
     measure.print_rates(seconds, clips)
     print(f"ratios of clips a second, median (range) of {options.rounds} rounds:")
     measure.print_ratio("engine / hand-written loop", seconds[LOOP], seconds[ENGINE])
@@ -130,7 +130,7 @@ def warm_up(corpus: str, output: str) -> None:
     same, *_ = filecmp.cmpfiles(output, other, names, shallow=False)
     if sorted(same) != sorted(names):
         raise RuntimeError("kws prepare and the hand-written loop make different shards")
-    clear(other)
+    shutil.rmtree(other)
 
 
 def clear(output: str) -> None:

@@ -10,7 +10,6 @@ training split. One epoch each, in rounds A B C A B C, after one epoch of each t
 of training would do with a batch is left out.
 
 - *Shards*: `kws_model.input_pipeline.training_batches`; *cached*: with `kws train --cache`.
-- *Unparsed*: the same shards and order as serialized records: what is left is the parsing's cost.
 - *WAV files*: `tf.audio.decode_wav`, padded to a second, then the power spectrogram by the op
   `AudioSpectrogram` or by `tf.signal.stft`, log, in a parallel map (AUTOTUNE), shuffled, batched,
   prefetched.
@@ -37,7 +36,7 @@ from tests.benchmarks.measure import Seconds
 if TYPE_CHECKING:
     import tensorflow as tf
 
-SHARDS, CACHED, UNPARSED = "shards", "shards, cached", "shards, unparsed"
+SHARDS, CACHED = "shards", "shards, cached"
 OP, STFT = "WAV files with AudioSpectrogram", "WAV files with tf.signal.stft"
 
 
@@ -84,21 +83,10 @@ def make_dataset(corpus: str, *, clips: int) -> DatasetInfo:
 
 def lineup(info: DatasetInfo, *, batch_size: int) -> dict[str, tf.data.Dataset]:
     """The ways to read the training split, each in full batches."""
-    import tensorflow as tf
-
     ours = functools.partial(input_pipeline.training_batches, info, batch_size=batch_size, seed=0)
-    paths = tf.data.Dataset.from_tensor_slices(input_pipeline.shard_paths(info, "train"))
-    unparsed = (
-        paths.shuffle(len(paths))
-        .interleave(tf.data.TFRecordDataset, num_parallel_calls=tf.data.AUTOTUNE)
-        .shuffle(4000)
-        .batch(batch_size, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
-    )
     return {
         SHARDS: ours(),
         CACHED: ours(cache=True),
-        UNPARSED: unparsed,
         OP: wav_batches(info, audio_spectrogram, batch_size=batch_size),
         STFT: wav_batches(info, signal_stft, batch_size=batch_size),
     }
@@ -160,12 +148,11 @@ def one_epoch(dataset: tf.data.Dataset) -> None:
 
 
 def print_ratios(seconds: Seconds, *, rounds: int) -> None:
-    """The ratios, and what parsing adds to reading."""
+    """The ratios to either way of the tutorials."""
     print(f"ratios of clips a second, median (range) of {rounds} rounds:")
     for name in (OP, STFT):
         measure.print_ratio(f"shards / {name}", seconds[name], seconds[SHARDS])
         measure.print_ratio(f"shards, cached / {name}", seconds[name], seconds[CACHED])
-    measure.print_ratio("shards / unparsed records", seconds[UNPARSED], seconds[SHARDS])
 
 
 def parse_seconds(info: DatasetInfo, *, batch_size: int, rounds: int) -> float:
@@ -177,7 +164,7 @@ def parse_seconds(info: DatasetInfo, *, batch_size: int, rounds: int) -> float:
     parsed = tf.data.Dataset.from_tensors(batch).repeat(100)
     parsed = parsed.map(functools.partial(parse_batch, spec=info.spec), num_parallel_calls=1)
     one_epoch(parsed)
-    seconds = measure.interleaved({"parse": lambda: one_epoch(parsed)}, rounds=rounds)["parse"]
+    seconds = measure.interleaved({"parsing": lambda: one_epoch(parsed)}, rounds=rounds)["parsing"]
     return statistics.median(seconds) / 100
 
 
