@@ -1,7 +1,7 @@
 """Trains a model on the TFRecords of a dataset, on every GPU of the machine or on the CPU.
 
 $ kws train --dataset datasets/sc --run_dir runs/sc
-runs/sc: best validation accuracy 93.23% after epoch 9 of 10, 845 clips/s, 612 s
+runs/sc: best validation accuracy 93.40% after epoch 9 of 10, 43 clips/s, 1,092 s
 """
 
 from __future__ import annotations

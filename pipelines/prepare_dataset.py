@@ -160,8 +160,9 @@ def prepare(options: Options) -> None:
 
     job = make_job(options)
     os.makedirs(os.path.join(job.output, manifest.FOLDER), exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(job.output, "dataset_info.json"))
+    for name in ("dataset_info.json", "data_card.html"):  # the card of `kws inspect` tells of it
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(job.output, name))
     account.remove_unfinished(job.output)
     where = beam_runner.parse(options.beam_options)
     print(f"{options.input} -> {options.output} with {where}", file=sys.stderr)
