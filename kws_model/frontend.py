@@ -30,7 +30,6 @@ class Frontend:
 
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
-        self._window = window(spec)
         self._buffers: _Buffers | None = None
         # Sparse, because BLAS adds in an order that depends on its threads: the bytes would differ.
         has_mel = spec.feature in ("log_mel", "mfcc")
@@ -77,7 +76,9 @@ class Frontend:
         if spec.pre_emphasis:
             # y[t] = x[t] - a x[t-1], with x[-1] = 0 (HTK Book, 5.2).
             buffers.waveform[1 : len(waveform)] -= np.float32(spec.pre_emphasis) * waveform[:-1]
-        np.multiply(buffers.windows, self._window, out=buffers.frames[:, : spec.frame_length])
+        # Copied, then multiplied in place: contiguous, that takes half as long as in one step.
+        np.copyto(buffers.frames, buffers.windows)
+        np.multiply(buffers.frames, buffers.window, out=buffers.frames)
         # |X| and then a square measured 7 us a clip, re^2 + im^2 16: complex halves are strided.
         spectrum = np.abs(
             scipy.fft.rfft(buffers.frames), out=buffers.spectrum
@@ -94,18 +95,20 @@ class Frontend:
 class _Buffers:
     """What computing a clip of one length needs: a padded waveform, a view of its windows, frames.
 
-    A clip shorter than a window is padded to one, with zeros.
+    Windows are as long as the FFT; past `frame_length` the analysis window is zero, which is the
+    FFT's padding. A clip shorter than a window is padded to one, with zeros.
     """
 
     def __init__(self, spec: FeatureSpec, num_samples: int) -> None:
         self.num_samples = num_samples
-        num_frames = spec.frames_in(num_samples)
-        self.waveform = np.zeros(max(num_samples, spec.frame_length), np.float32)
-        windows = np.lib.stride_tricks.sliding_window_view(self.waveform, spec.frame_length)
-        self.windows = windows[:: spec.frame_step]  # [frames, frame_length]
-        # Columns past frame_length stay zero: the FFT's padding.
-        self.frames = np.zeros((num_frames, spec.fft_size), np.float32)
-        self.spectrum = np.empty((num_frames, spec.num_bins), np.float32)
+        shape = (spec.frames_in(num_samples), spec.fft_size)
+        self.waveform = np.zeros(max(num_samples, spec.frame_length) + spec.fft_size, np.float32)
+        windows = np.lib.stride_tricks.sliding_window_view(self.waveform, spec.fft_size)
+        self.windows = windows[:: spec.frame_step][: shape[0]]  # a view, [frames, fft_size]
+        padded = np.pad(window(spec), (0, spec.fft_size - spec.frame_length))
+        self.window = np.ascontiguousarray(np.broadcast_to(padded, shape))
+        self.frames = np.empty(shape, np.float32)
+        self.spectrum = np.empty((shape[0], spec.num_bins), np.float32)
 
 
 def store_waveform(waveform: Float32, dtype: np.dtype[Any]) -> NDArray[np.generic]:
@@ -120,34 +123,40 @@ def store_float(values: Float32, dtype: np.dtype[Any]) -> NDArray[np.generic]:
     return to_float16(values) if dtype == np.float16 else values.astype(dtype)
 
 
-MAX_FLOAT16, MIN_NORMAL_FLOAT16 = 65504.0, 2.0**-14
-_ROUND_AND_REBIAS = np.uint32((0xFFF - (112 << 23)) & 0xFFFFFFFF)
+# float16's greatest and least normal numbers, 65504 and 2^-14, as the bits of float32.
+_MAX_FLOAT16, _MIN_NORMAL_FLOAT16 = np.uint32(0x477FE000), np.uint32(0x38800000)
+# Rebiases a float32's exponent from 127 to 15 and rounds its fraction up from just over a half.
+_REBIAS_AND_ROUND = np.uint32((0xFFF - (112 << 23)) & 0xFFFFFFFF)
 
 
 def to_float16(values: Float32) -> NDArray[np.float16]:
     """`values.astype(np.float16)`, bit for bit, but saturating at +-65504; contiguous, no NaN.
 
-    NumPy converts one value at a time, 38 us a clip; integer operations on all the bits take 20.
-    A float32's exponent is rebiased from 127 to 15 and its fraction rounded, half to even, from 23
-    bits to 10 (IEEE 754-2019, 3.4 and 4.3.1). float16's subnormal numbers, few, are left to NumPy.
+    NumPy's wheels convert one value at a time, 40 us a clip; integer operations on all the bits
+    take under 20. The fraction is rounded, half to even, from 23 bits to 10 (IEEE 754-2019, 3.4 and
+    4.3.1). float16's subnormal numbers, few in a spectrum, are left to NumPy.
     """
-    magnitude = np.abs(values)
-    if magnitude.max(initial=0.0) > MAX_FLOAT16:
-        values = np.clip(values, -MAX_FLOAT16, MAX_FLOAT16)
-    bits = values.view(np.uint32)
-    half = bits >> np.uint32(13)
-    half &= np.uint32(1)  # the last bit kept: an exact half is rounded up only if it is odd
-    half += bits
-    half += _ROUND_AND_REBIAS
-    half >>= np.uint32(13)
-    half &= np.uint32(0x7FFF)
-    sign = bits >> np.uint32(16)
-    sign &= np.uint32(0x8000)
-    half |= sign
-    stored = half.astype(np.uint16).view(np.float16)
-    if magnitude.min(initial=1.0) < MIN_NORMAL_FLOAT16:
-        small = magnitude < MIN_NORMAL_FLOAT16
-        stored[small] = values[small].astype(np.float16)
+    source = values.view(np.uint32)
+    moved = source & np.uint32(0x7FFFFFFF)  # the magnitude's bits, which sort as it does
+    if moved.max(initial=0) > _MAX_FLOAT16:
+        return np.clip(values, -65504.0, 65504.0).astype(np.float16)
+    tiny = (
+        moved < _MIN_NORMAL_FLOAT16
+        if moved.min(initial=_MAX_FLOAT16) < _MIN_NORMAL_FLOAT16
+        else None
+    )
+    bits = source >> np.uint32(13)
+    bits &= np.uint32(1)  # the last bit kept: an exact half is rounded up only if it is odd
+    bits += source
+    bits += _REBIAS_AND_ROUND
+    # The sign moves from bit 31 to 28, which a shift by 13 brings to 15: below it stands zero, so
+    # of the number and the number with both bits flipped the smaller one is right.
+    np.bitwise_xor(bits, np.uint32(0x90000000), out=moved)
+    np.minimum(bits, moved, out=bits)
+    bits >>= np.uint32(13)
+    stored = bits.astype(np.uint16).view(np.float16)
+    if tiny is not None:
+        np.copyto(stored, values, casting="same_kind", where=tiny)
     return stored
 
 

@@ -5,6 +5,7 @@ Beam anew: 3 seconds before the first clip. Here a fork server imports it once, 
 does the same. Workers are what Beam's are: `SdkHarness`, talking gRPC on the loopback interface.
 """
 
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -28,8 +29,17 @@ def preload() -> None:
     """
     context = _context()
     context.set_forkserver_preload(
-        ["pipelines.beam_runner", "apache_beam.runners.worker.sdk_worker", "pipelines.shards"]
+        [
+            "pipelines.beam_runner",
+            "apache_beam.runners.worker.sdk_worker",
+            "pipelines.dataset_pipeline",
+        ]
     )
+    # glibc gives each thread a heap of its own, which keeps what it once held: with one heap,
+    # memory stays the same from 2,000 to 20,000 clips.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(-8, 1)  # M_ARENA_MAX of malloc.h, for this process
     from multiprocessing import forkserver
 
     forkserver.ensure_running()
