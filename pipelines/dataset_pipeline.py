@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import AsList, AsSingleton
+from apache_beam.pvalue import AsSingleton
 
 from pipelines import account, corpus, names, read_ahead
 from pipelines import job as placing
 from pipelines.corpus import Recording
-from pipelines.job import Counts, Job
+from pipelines.job import Job
 from pipelines.resume import ShardSummary
 from pipelines.shard_plan import EXCLUDED, Plan, ShardKey
 from pipelines.shards import write_shard
@@ -27,26 +27,22 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
     )
     if job.drop_duplicates:
         recordings = recordings | "DropDuplicates" >> DropDuplicates()
-    noises = recordings | "Noises" >> beam.FlatMap(noises_of)  # bytes
-    plan = AsSingleton(
+    plan = (
         recordings
-        | "CountBatch" >> beam.FlatMap(count_batch)  # ((split, word), recordings)
-        | "CountWords" >> beam.CombinePerKey(sum)
-        | "ListCounts" >> beam.combiners.ToList()
-        | "MakePlan" >> beam.Map(make_plan, AsList(noises), job)  # Plan
+        | "Survey" >> beam.FlatMap(survey)  # (None, (counts, noises)) of each batch
+        | "GroupSurveys" >> beam.GroupByKey()
+        | "MakePlan" >> beam.Map(make_plan, job)  # Plan, one
     )
-    once = pipeline | "Once" >> beam.Create([None])
     _ = (
         (
-            recordings | "RecordsOf" >> beam.FlatMap(keyed_records, job, plan),
-            once | "EveryShard" >> beam.FlatMap(lambda _, plan: empty_shards(plan), plan),
-            once | "Silences" >> beam.FlatMap(lambda _, job, plan: silences(job, plan), job, plan),
+            recordings | "RecordsOf" >> beam.FlatMap(keyed_records, job, AsSingleton(plan)),
+            plan | "Foreseen" >> beam.FlatMap(foreseen, job),
         )
         | "Flatten" >> beam.Flatten()  # (ShardKey, bytes)
         | "GroupByShard" >> beam.GroupByKey()  # some 20 bytes a clip cross the network here
-        | "WriteShard" >> beam.Map(write_keyed_shard, job, plan)  # ShardSummary
-        | "ListSummaries" >> beam.combiners.ToList()
-        | "WriteMetadata" >> beam.Map(finish, job, plan)
+        | "WriteShard" >> beam.Map(write_keyed_shard, job, AsSingleton(plan))  # (None, summary)
+        | "GroupSummaries" >> beam.GroupByKey()
+        | "WriteMetadata" >> beam.Map(finish, job, AsSingleton(plan))
     )
 
 
@@ -85,21 +81,23 @@ def list_placed(source: str, job: Job) -> Iterator[bytes]:
     return names.batches(placing.place(r, job) for r in corpus.list_recordings(source))
 
 
-def count_batch(packed: bytes) -> Iterator[tuple[tuple[str, str], int]]:
-    """Recordings per split and word."""
-    yield from Counter(map(placing.split_and_word, names.unpack(packed))).items()
+def survey(packed: bytes) -> Iterator[tuple[None, tuple[Counter[tuple[str, str]], bytes]]]:
+    """What the plan needs of a batch: recordings per split and word, and background noises."""
+    recordings = names.unpack(packed)
+    noises = [r for r in recordings if r.exclusion == "background_noise"]
+    yield None, (Counter(map(placing.split_and_word, recordings)), names.pack(noises))
 
 
-def noises_of(packed: bytes) -> Iterator[bytes]:
-    """The recordings of background noise, packed."""
-    found = [r for r in names.unpack(packed) if r.exclusion == "background_noise"]
-    return names.batches(found)
-
-
-def make_plan(counts: Counts, noises: list[bytes], job: Job) -> Plan:
+def make_plan(
+    surveys: tuple[None, Iterable[tuple[Counter[tuple[str, str]], bytes]]], job: Job
+) -> Plan:
     """The plan, left in the output folder too, where the driver's progress bar reads the total."""
-    found = [noise for packed in noises for noise in names.unpack(packed)]
-    plan = placing.plan_dataset(counts, found, job)
+    counts: Counter[tuple[str, str]] = Counter()
+    noises = []
+    for batch_counts, packed in surveys[1]:
+        counts.update(batch_counts)
+        noises += names.unpack(packed)
+    plan = placing.plan_dataset(counts.items(), noises, job)
     account.write_plan(job.output, plan)
     return plan
 
@@ -110,9 +108,14 @@ def keyed_records(packed: bytes, job: Job, plan: Plan) -> Iterator[tuple[ShardKe
     return by_shard(keyed for r in recordings for keyed in placing.records_of(r, job, plan))
 
 
-def silences(job: Job, plan: Plan) -> Iterator[tuple[ShardKey, bytes]]:
-    """The clips of silence, likewise."""
-    return by_shard(placing.silences(job, plan))
+def foreseen(plan: Plan, job: Job) -> Iterator[tuple[ShardKey, bytes]]:
+    """What no recording brings: the clips of silence, and nothing for each shard.
+
+    A shard that no recording falls into must be written all the same.
+    """
+    nothing = names.pack([])
+    yield from ((key, nothing) for key in plan.shard_keys())
+    yield from by_shard(placing.silences(job, plan))
 
 
 def by_shard(
@@ -125,15 +128,9 @@ def by_shard(
     return ((key, names.pack(group)) for key, group in groups.items())
 
 
-def empty_shards(plan: Plan) -> Iterator[tuple[ShardKey, bytes]]:
-    """Each shard's key: one that no recording falls into must be written all the same."""
-    nothing = names.pack([])
-    return ((key, nothing) for key in plan.shard_keys())
-
-
 def write_keyed_shard(
     keyed: tuple[ShardKey, Iterable[bytes]], job: Job, plan: Plan
-) -> ShardSummary:
+) -> tuple[None, ShardSummary]:
     """`shards.write_shard` of a grouped element, counted."""
     key, values = keyed
     recordings = [recording for packed in values for recording in names.unpack(packed)]
@@ -142,10 +139,11 @@ def write_keyed_shard(
     for status in ("rejected", "excluded", "generated"):
         for reason, count in getattr(summary, status).items():
             Metrics.counter(COUNTERS, f"{status}_{reason}").inc(count)
-    return summary
+    return None, summary
 
 
-def finish(summaries: list[ShardSummary], job: Job, plan: Plan) -> None:
+def finish(grouped: tuple[None, Iterable[ShardSummary]], job: Job, plan: Plan) -> None:
     """Reconciles the account and writes the metadata, `dataset_info.json` last."""
+    summaries = list(grouped[1])
     total = account.reconcile(summaries, plan, max_failure_fraction=job.max_failure_fraction)
     account.write_metadata(job, plan, summaries, total=total)
