@@ -127,7 +127,7 @@ class DatasetInfo:
         names = ("dataset_info.json", "feature_spec.json", "preparation.json")
         dataset_info, spec, preparation = (_load(folder / name) for name in names)
         labels = (folder / "label.labels.txt").read_text("utf-8")
-        return cls(
+        info = cls(
             name=dataset_info["name"],
             spec=FeatureSpec.from_dict(spec),
             # Not splitlines(): like TensorFlow Datasets, leave U+2028 and the like in a label.
@@ -137,6 +137,9 @@ class DatasetInfo:
             preparation=preparation["preparation"],
             folder=folder,
         )
+        if info.fingerprint != preparation["fingerprint"]:
+            raise ValueError("its files do not belong together: the fingerprint is another")
+        return info
 
     def _tfds_features(self) -> dict[str, Any]:
         spec = self.spec

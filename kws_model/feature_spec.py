@@ -237,6 +237,16 @@ class FeatureSpec:
         """The settings as JSON values, defaults resolved."""
         return dataclasses.asdict(self)
 
+    def shaping(self) -> dict[str, Any]:
+        """The settings that shape the stored values: a spectrogram has no mel filters."""
+        unused = {
+            "log_spectrogram": {*_MEL, *_MFCC},
+            "log_mel": {*_MFCC},
+            "mfcc": set(),
+            "waveform": {*_SPECTRAL, *_MEL, *_MFCC},
+        }[self.feature]
+        return {name: value for name, value in self.to_dict().items() if name not in unused}
+
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> Self:
         """Inverse of `to_dict`; a setting that this version does not know is a ValueError."""
@@ -252,6 +262,12 @@ class FeatureSpec:
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
+_MFCC = ("num_mfcc", "lifter")
+_MEL = ("num_mel_bins", "mel_scale", "lower_hz", "upper_hz")
+_SPECTRAL = (
+    *("window_ms", "stride_ms", "fft_length", "window_function"),
+    *("spectrum", "pre_emphasis", "log_offset"),
+)
 # Below float32's normal numbers TensorFlow takes the log of 0 where NumPy does not.
 _LEAST_LOG_OFFSET = 1e-37
 _CHOICES = {

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import glob
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from kws_model import frontend
@@ -14,10 +16,11 @@ from kws_model.dataset_info import SPLITS, DatasetInfo
 from pipelines import manifest, resume
 from pipelines.job import Job
 from pipelines.resume import ShardSummary
-from pipelines.shard_plan import Plan
+from pipelines.shard_plan import EXCLUDED, Plan
 from pipelines.shards import UNFINISHED, whole_file
 
-PLAN = "plan.json"  # in the output folder while a job runs
+PLAN = f"plan.json{UNFINISHED}"  # in the output folder while a job runs
+LOCK = ".kws_prepare_lock"  # likewise, and after a job that failed
 
 
 def reconcile(
@@ -75,14 +78,53 @@ def _failure(
     )
 
 
-def write_plan(output: str, plan: Plan) -> None:
-    """Leaves the plan where the driver of a local job can see it."""
-    with whole_file(os.path.join(output, PLAN)) as file:
+@contextlib.contextmanager
+def only_writer(output: str) -> Iterator[None]:
+    """Holds a dataset's folder against another job on this machine; leaves nothing half-written.
+
+    The lock's file also marks a folder whose dataset is unfinished as ours.
+
+    Raises:
+      ValueError: the folder holds something else, or another job writes to it.
+    """
+    if not is_ours(output):
+        raise ValueError(
+            f"--output {output} holds something else than a dataset: name another folder"
+        )
+    os.makedirs(os.path.join(output, manifest.FOLDER), exist_ok=True)
+    with open(os.path.join(output, LOCK), "ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another kws prepare is writing {output}: wait for it") from None
+        remove_unfinished(output)
+        try:
+            yield
+        finally:
+            remove_unfinished(output)
+        os.remove(lock.name)
+
+
+def is_ours(output: str) -> bool:
+    """Whether a folder is missing, empty, or holds a dataset, finished or not."""
+    try:
+        held = set(os.listdir(output))
+    except FileNotFoundError:
+        return True
+    return not held or bool(held & {LOCK, "preparation.json"})
+
+
+def begin(job: Job, plan: Plan) -> None:
+    """Marks the dataset as unfinished, and leaves the plan where a local driver can see it."""
+    for name in ("dataset_info.json", "data_card.html"):  # the card of `kws inspect` tells of it
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(job.output, name))
+    with whole_file(os.path.join(job.output, PLAN)) as file:
         file.write(json.dumps(dataclasses.asdict(plan)).encode())
 
 
 def read_plan(output: str) -> dict[str, Any] | None:
-    """What `write_plan` left, None before it has."""
+    """What `begin` left, None before it has."""
     try:
         with open(os.path.join(output, PLAN), encoding="utf-8") as file:
             return dict(json.load(file))
@@ -119,30 +161,27 @@ def write_metadata(
         preparation=preparation,
     )
     parts = {manifest.part_filename(*key) for key in plan.shard_keys()}
-    remove_files(job.output, job.name, keep=parts | {shard.filename for shard in info.shards})
+    remove_files(job.output, keep=parts | {shard.filename for shard in info.shards})
     for filename, text in info.to_files().items():
         with whole_file(os.path.join(job.output, filename)) as file:
             file.write(text.encode())
     return info
 
 
-def remove_files(output: str, name: str, *, keep: Collection[str] = ()) -> None:
-    """Removes every file that a job of this name makes, but those to keep (relative paths)."""
-    patterns = (
-        f"{glob.escape(name)}-*.tfrecord-*",
-        f"{manifest.FOLDER}/part-*.parquet*",
-        f"*.json{UNFINISHED}*",
-        PLAN,
-    )
-    for pattern in patterns:
-        for path in glob.glob(pattern, root_dir=output):
-            if path not in keep:
+def remove_files(output: str, *, keep: Collection[str]) -> None:
+    """Removes shards and parts of the manifest, under any name, but those to keep."""
+    splits = "|".join((*SPLITS, EXCLUDED))
+    pattern = rf".+-({splits})\.tfrecord-\d{{5}}-of-\d{{5}}|part-({splits})-\d{{5}}\.parquet"
+    for folder in ("", manifest.FOLDER):
+        for name in os.listdir(os.path.join(output, folder)):
+            path = os.path.join(folder, name)
+            if re.fullmatch(pattern, name) and path not in keep:
                 os.remove(os.path.join(output, path))
 
 
 def remove_unfinished(output: str) -> None:
     """Removes temporary files, once no worker is left that writes them."""
-    for pattern in (f"*{UNFINISHED}*", f"{manifest.FOLDER}/*{UNFINISHED}*", PLAN):
+    for pattern in (f"*{UNFINISHED}*", f"{manifest.FOLDER}/*{UNFINISHED}*"):
         for path in glob.glob(pattern, root_dir=output):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(output, path))

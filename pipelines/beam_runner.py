@@ -80,10 +80,16 @@ def parse(flags: Sequence[str]) -> BeamRunner:
     if not is_local or "--direct_running_mode" in given:
         return BeamRunner(options=options, num_workers=None)
     if "--direct_num_workers" not in given or direct.direct_num_workers == 0:
-        direct.direct_num_workers = len(os.sched_getaffinity(0))
+        direct.direct_num_workers = cores()
     # Neither of Beam's modes: workers are forked, see local_workers. "in_memory" makes it warn.
     direct.direct_running_mode = "forked" if direct.direct_num_workers > 1 else "in_memory"
     return BeamRunner(options=options, num_workers=direct.direct_num_workers)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone tells
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _subclasses(options_class: type) -> Iterator[Any]:
@@ -115,13 +121,11 @@ def one_line_failures() -> Iterator[None]:
     try:
         with quiet:
             yield
-    except (ValueError, OSError):
-        raise
     except Exception as error:
         for code in local_workers.DEATHS:
             how = f"signal {-code}; 9 is what a lack of memory sends" if code < 0 else str(code)
             raise ValueError(f"a worker process died ({how}): run the command again") from error
-        raise ValueError(failure_line(str(error))) from error
+        raise ValueError(failure_line(f"{type(error).__name__}: {error}")) from error
 
 
 def failure_line(report: str) -> str:
@@ -136,6 +140,6 @@ def failure_line(report: str) -> str:
     line = re.sub(r" \[while running .*$", "", lines[-1]).replace("\\n", " ")
     line = re.sub(r"^(RuntimeError: )+(?=\w+Error: )", "", line)  # Beam's wrapping
     name, _, message = line.partition(": ")
-    if file := re.fullmatch(r"\[Errno \d+\] (.+): '(.+)'", message):
+    if file := re.fullmatch(r"\[Errno \d+\] (.+?): (?:'.+' -> )?'(.+)'", message):
         return f"{file[2]}: {file[1]}"
     return message if name == "ValueError" else line

@@ -36,7 +36,8 @@ class ClassRule:
     """The classes, in this order; by default every word is one, in alphabetical order."""
 
     unknown_percent: float = 0.0
-    """Clips of _unknown_, drawn from the other words, in percent of the wanted ones."""
+    """Clips of _unknown_, each drawn by chance from the other words: about so many percent of the
+    wanted ones."""
 
     silence_percent: float = 0.0
     """Clips of _silence_, cut from _background_noise_, in percent of the wanted ones."""
@@ -44,8 +45,10 @@ class ClassRule:
     def __post_init__(self) -> None:
         if len(set(self.wanted_words)) < len(self.wanted_words):
             raise ValueError(f"--wanted_words names a word twice: {' '.join(self.wanted_words)}")
-        if not (self.unknown_percent >= 0 and self.silence_percent >= 0):
-            raise ValueError("--unknown_percent and --silence_percent must not be negative")
+        if not all(0 <= share <= 10_000 for share in (self.unknown_percent, self.silence_percent)):
+            raise ValueError(
+                "--unknown_percent and --silence_percent must not be negative, or huge"
+            )
         if self.unknown_percent and not self.wanted_words:
             raise ValueError("--unknown_percent needs --wanted_words: every word is one without it")
 

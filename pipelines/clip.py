@@ -12,16 +12,11 @@ Float32 = NDArray[np.float32]
 
 
 class Clip(NamedTuple):
-    """One channel at the wanted rate, float32 [samples] at its natural length, and its history.
-
-    Levels are in dB relative to full scale: -inf for silence.
-    """
+    """One channel at the wanted rate, float32 [samples] at its natural length, and its history."""
 
     mono: Float32
     resampled: bool
     mixed_down: bool
-    peak_dbfs: float
-    rms_dbfs: float
 
 
 def make_clip(
@@ -50,10 +45,16 @@ def make_clip(
         mono,
         resampled=audio.sample_rate_hz != sample_rate_hz,
         mixed_down=samples.shape[1] > 1,
-        peak_dbfs=decibels(max(float(mono.max()), -float(mono.min()))),
-        # float32 sums suffice for a level that is shown to a tenth of a dB.
-        rms_dbfs=decibels(math.sqrt(float(np.dot(mono, mono)) / len(mono))),
     )
+
+
+def levels(mono: Float32) -> dict[str, float]:
+    """`peak_dbfs` and `rms_dbfs`: dB relative to full scale, -inf for silence."""
+    return {
+        "peak_dbfs": decibels(max(float(mono.max()), -float(mono.min()))),
+        # float32 sums suffice for a level that is shown to a tenth of a dB.
+        "rms_dbfs": decibels(math.sqrt(float(np.dot(mono, mono)) / len(mono))),
+    }
 
 
 def mono_at_rate(samples: Float32, from_hz: int, to_hz: int) -> Float32:

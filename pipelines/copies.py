@@ -28,7 +28,7 @@ class CopyRule:
     """Augmented copies of each training clip; validation and test have none."""
 
     copy_shift_ms: float = 100.0
-    """A copy is moved by up to this much, earlier or later."""
+    """A copy is moved by up to this much, earlier or later; not where clips keep their lengths."""
 
     copy_speed_percent: float = 10.0
     """A copy is up to this much faster or slower; its pitch changes with it."""
@@ -42,7 +42,7 @@ class CopyRule:
     def __post_init__(self) -> None:
         if not 0 <= self.copies <= 1000:
             raise ValueError(f"--copies must be from 0 to 1000; got {self.copies}")
-        if not (self.copy_shift_ms >= 0 and 0 <= self.copy_gain_db <= 60):
+        if not (0 <= self.copy_shift_ms <= 3_600_000 and 0 <= self.copy_gain_db <= 60):
             raise ValueError("--copy_shift_ms must not be negative, --copy_gain_db from 0 to 60")
         if not 0 <= self.copy_speed_percent <= 50:
             raise ValueError(
@@ -91,7 +91,8 @@ def augment(
     mono = mono if rate == 1000 else resample(mono, rate, 1000)
     num_samples = len(mono) if spec.clip_ms is None else spec.clip_samples
     by = round(shift * rule.copy_shift_ms * spec.sample_rate_hz / 1000)
-    shifted = _shift(mono, by, num_samples)
+    # A shift within a clip's own length would cut the word away.
+    shifted = _shift(mono, 0 if spec.clip_ms is None else by, num_samples)
     shifted *= np.float32(10 ** (gain * rule.copy_gain_db / 20))
     level = decibels(math.sqrt(float(np.dot(shifted, shifted)) / num_samples))
     if noises and level > -math.inf:

@@ -21,8 +21,9 @@ COLUMNS = ("path", "label", "id", "speaker", "split", "start_s", "end_s")
 # Why a recording is found but not used, as far as its name tells.
 EXCLUDED = {
     "no_label": "it lies in no word's folder, or its label is empty",
-    "background_noise": "it lies in a folder that starts with _, such as _background_noise_",
-    "bad_name": "its name is not UTF-8",
+    "background_noise": "it lies in _background_noise_",
+    "not_a_word": "it lies in another folder that starts with _",
+    "bad_name": "its name is not UTF-8, or its folder's has spaces around it or a line break in it",
     "no_split": "the table names no split for it",
     "duplicate": "another recording, first by id, has the same bytes (--drop_duplicates)",
 }
@@ -88,9 +89,9 @@ def list_folder(folder: str) -> Iterator[Recording]:
     if not os.path.isdir(folder):
         raise ValueError(f"{folder} is neither a folder nor a table ({', '.join(TABLE_SUFFIXES)})")
     root = folder.rstrip("/") or "/"
-    for name in _audio_files(root, ""):
+    for name in _audio_files(root):
         word = name.partition("/")[0] if "/" in name else ""
-        exclusion = "" if word and word[0] != "_" else "background_noise" if word else "no_label"
+        exclusion = _exclusion(word)
         shown = name.encode(errors="backslashreplace").decode()
         if shown != name:  # Python's stand-ins for bytes that are no UTF-8: no string elsewhere
             exclusion, name = "bad_name", shown
@@ -103,29 +104,49 @@ def list_folder(folder: str) -> Iterator[Recording]:
         )
 
 
-def _audio_files(root: str, below: str) -> Iterator[str]:
-    """Paths relative to `root` of the audio files in its sub-folder `below` (or in itself)."""
+def _exclusion(word: str) -> str:
+    if not word:
+        return "no_label"
+    if word.startswith("_"):
+        return "background_noise" if word == "_background_noise_" else "not_a_word"
+    return "" if is_label(word) else "bad_name"
+
+
+def is_label(word: str) -> bool:
+    """Whether a word can name a class: one line, which label.labels.txt holds as it is."""
+    return bool(word) and word == word.strip() and len(word.splitlines()) == 1
+
+
+def _audio_files(
+    root: str, below: str = "", above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[str]:
+    """Paths relative to `root` of the audio files in its sub-folder `below` (or in itself).
+
+    `above` holds device and inode of the folders that lead here: a link to one would never end.
+    """
     folders = []
+    status = os.stat(os.path.join(root, below))
+    if (status.st_dev, status.st_ino) in above:
+        return
+    above |= {(status.st_dev, status.st_ino)}
     with os.scandir(os.path.join(root, below)) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             name = f"{below}/{entry.name}" if below else entry.name
-            if entry.is_dir():
-                if not _leads_back(entry):
-                    folders.append(name)
+            if _is_folder(entry):
+                folders.append(name)
             elif os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES:
                 yield name
     for name in folders:
-        yield from _audio_files(root, name)
+        yield from _audio_files(root, name, above)
 
 
-def _leads_back(entry: os.DirEntry[str]) -> bool:
-    """Whether a folder is a link to one that it lies in: a walk would never end."""
-    if not entry.is_symlink():
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, say: reading it as a file will tell
         return False
-    target, here = os.path.realpath(entry.path), os.path.realpath(os.path.dirname(entry.path))
-    return f"{here}/".startswith(f"{target.rstrip('/')}/")
 
 
 def speaker_of(path: str) -> str:
@@ -141,30 +162,29 @@ def read_table(table: str) -> Iterator[Recording]:
     path is one, with the segment's times if there are any.
     """
     folder = os.path.dirname(os.path.abspath(table))
-    for number, row in enumerate(_rows(table), start=1):
-        try:
+    number = 0  # rows that were read and used
+    try:
+        for row in _rows(table):
             yield _recording(row, folder)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{table}, row {number}: {error}") from error
+            number += 1
+    except (AttributeError, TypeError, ValueError, csv.Error) as error:
+        if str(error).startswith(table):
+            raise
+        raise ValueError(f"{table}, row {number + 1}: {error}") from error
 
 
 def _recording(row: dict[str, Any], folder: str) -> Recording:
+    if not isinstance(row, dict):
+        raise ValueError(f'expected {{"path": ..., "label": ...}}; got {str(row)[:60]!r}')
     values = {column: row.get(column) for column in COLUMNS}
     text = {name: "" if value is None else str(value) for name, value in values.items()}
-    if not text["path"]:
-        raise ValueError("column 'path' is missing or empty")
-    if len(text["label"].splitlines()) > 1 or text["label"] != text["label"].strip():
-        raise ValueError(f"label {text['label']!r} has spaces around it or a line break in it")
+    _check_text(text)
     start_s, end_s = _seconds(values["start_s"]), _seconds(values["end_s"])
     if start_s is not None and end_s is not None and not start_s < end_s:
         raise ValueError(f"start_s {start_s} is not before end_s {end_s}")
-    segment = (
-        ""
-        if start_s is None and end_s is None
-        else f"@{start_s or 0:g}-{'' if end_s is None else format(end_s, 'g')}"
-    )
+    segment = f"@{start_s or 0.0!r}-{'' if end_s is None else repr(end_s)}"
     return Recording(
-        id=text["id"] or text["path"] + segment,
+        id=text["id"] or text["path"] + (segment if (start_s, end_s) != (None, None) else ""),
         path=os.path.join(folder, text["path"]),
         label=text["label"],
         speaker=text["speaker"] or speaker_of(text["path"]),
@@ -173,6 +193,23 @@ def _recording(row: dict[str, Any], folder: str) -> Recording:
         end_s=end_s,
         exclusion="" if text["label"] else "no_label",
     )
+
+
+def _check_text(text: dict[str, str]) -> None:
+    """Refuses what no folder, record or label file could hold."""
+    if not text["path"]:
+        raise ValueError("column 'path' is missing or empty")
+    label = text["label"]
+    if label and (not is_label(label) or label.startswith("_")):
+        raise ValueError(
+            f"label {label!r} has spaces around it or a line break in it, or starts with _, "
+            "which only _silence_ and _unknown_ do"
+        )
+    if re.search(r"#\d+$", text["id"]):
+        raise ValueError(f"id {text['id']!r} ends as an augmented copy's does: #1, #2, ...")
+    for name, value in text.items():
+        if "\0" in value or value != value.encode(errors="replace").decode():
+            raise ValueError(f"column {name!r} holds {value[:60]!r}, which is no text")
 
 
 def _seconds(value: Any) -> float | None:
@@ -194,8 +231,12 @@ def _rows(table: str) -> Iterable[dict[str, Any]]:
             rows = csv.DictReader(file)
             _check_columns(table, rows.fieldnames or ())
             yield from rows
-        else:
-            yield from (json.loads(line) for line in file if line.strip())
+            return
+        for number, line in enumerate(filter(str.strip, file)):
+            row = json.loads(line)
+            if number == 0 and isinstance(row, dict):
+                _check_columns(table, row)
+            yield row
 
 
 def _parquet_rows(table: str) -> Iterator[dict[str, Any]]:

@@ -7,12 +7,12 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsSingleton
 
-from pipelines import account, corpus, names, read_ahead
+from pipelines import account, names
 from pipelines import job as placing
 from pipelines.corpus import Recording
 from pipelines.job import Job
 from pipelines.resume import ShardSummary
-from pipelines.shard_plan import EXCLUDED, Plan, ShardKey
+from pipelines.shard_plan import Plan, ShardKey
 from pipelines.shards import write_shard
 
 COUNTERS = "recordings"  # namespace of Beam's counters: made, rejected_<reason>, ...
@@ -22,8 +22,8 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
     """Adds the job's stages to a pipeline. The graph is the same whatever the corpus."""
     recordings = (
         pipeline
-        | "Input" >> beam.Create([job.source])
-        | "ListPlaced" >> beam.FlatMap(list_placed, job)  # bytes: packed Recordings
+        | "Job" >> beam.Create([job])
+        | "ListNames" >> beam.FlatMap(list_names)  # bytes: packed Recordings
     )
     if job.drop_duplicates:
         recordings = recordings | "DropDuplicates" >> DropDuplicates()
@@ -61,24 +61,20 @@ class DropDuplicates(beam.PTransform):
 
 
 def content_keys(packed: bytes) -> Iterator[tuple[str, bytes]]:
-    """Keys recordings by content and segment; what is not used, or unreadable, by its id."""
+    """Keys recordings by their content."""
     for recording in names.unpack(packed):
-        key = f"id/{recording.id}/{recording.path}"
-        if recording.split != EXCLUDED and (checksum := read_ahead.checksum(recording.path)):
-            key = f"{checksum}/{recording.start_s}/{recording.end_s}"
-        yield key, names.pack([recording])
+        yield placing.content_key(recording), names.pack([recording])
 
 
 def keep_first(keyed: tuple[str, Iterable[bytes]]) -> bytes:
     """The first recording by id as it is, the others excluded as duplicates of it."""
     first, *others = sorted(recording for packed in keyed[1] for recording in names.unpack(packed))
-    duplicates = (other._replace(split=EXCLUDED, exclusion="duplicate") for other in others)
-    return names.pack([first, *duplicates])
+    return names.pack([first, *map(placing.as_duplicate, others)])
 
 
-def list_placed(source: str, job: Job) -> Iterator[bytes]:
+def list_names(job: Job) -> Iterator[bytes]:
     """Every recording of the source, with its split, packed."""
-    return names.batches(placing.place(r, job) for r in corpus.list_recordings(source))
+    return names.batches(placing.list_placed(job))
 
 
 def survey(packed: bytes) -> Iterator[tuple[None, tuple[Counter[tuple[str, str]], bytes]]]:
@@ -98,7 +94,7 @@ def make_plan(
         counts.update(batch_counts)
         noises += names.unpack(packed)
     plan = placing.plan_dataset(counts.items(), noises, job)
-    account.write_plan(job.output, plan)
+    account.begin(job, plan)
     return plan
 
 

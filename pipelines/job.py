@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from kws_model.feature_spec import FeatureSpec
-from pipelines import classes, copies, corpus
+from pipelines import classes, copies, corpus, read_ahead
 from pipelines.classes import ClassRule
 from pipelines.copies import CopyRule
 from pipelines.corpus import Recording
@@ -46,6 +46,21 @@ def place(recording: Recording, job: Job) -> Recording:
             return recording._replace(split=split)
         recording = recording._replace(exclusion="no_split")
     return recording._replace(split=EXCLUDED)
+
+
+def content_key(recording: Recording) -> str:
+    """What recordings share that are equal byte for byte, in the same segment.
+
+    What is excluded, or can't be read, shares it with nothing.
+    """
+    if recording.split != EXCLUDED and (checksum := read_ahead.checksum(recording.path)):
+        return f"{checksum}/{recording.start_s}/{recording.end_s}"
+    return f"id/{recording.id}/{recording.path}"
+
+
+def as_duplicate(recording: Recording) -> Recording:
+    """The recording, excluded because another one has its content."""
+    return recording._replace(split=EXCLUDED, exclusion="duplicate")
 
 
 def split_and_word(recording: Recording) -> tuple[str, str]:

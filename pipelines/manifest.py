@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 _STRING, _BOOL, _FLOAT = pa.string(), pa.bool_(), pa.float32()
 _DESCRIPTIONS = {
-    "id": (_STRING, "unique name of the recording"),
+    "id": (_STRING, "name of the recording, unique in its split"),
     "path": (_STRING, "where it was found"),
     "label": (_STRING, "its class"),
     "word": (_STRING, "what is said"),
@@ -100,9 +100,18 @@ def write_part(file: BinaryIO, rows: list[Row], *, proof: dict[bytes, bytes] | N
     pq.write_table(table, file, compression="zstd")
 
 
+def is_whole(path: str) -> bool:
+    """Whether every column of a part can be read."""
+    try:
+        pq.read_table(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
 def read_proof(path: str) -> dict[bytes, bytes]:
     """The `proof` of a part; empty if there is no such file, or it is not whole."""
     try:
         return dict(pq.read_schema(path).metadata or {})
-    except (OSError, pa.ArrowInvalid):
+    except (OSError, pa.ArrowException):
         return {}

@@ -1,6 +1,7 @@
 """Excerpts of background noise, none of which two splits share."""
 
 import functools
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +26,13 @@ def excerpt(
       num_samples: the length wanted; a stretch that is shorter is repeated.
 
     Raises:
-      Rejected: the recording can't be read.
+      ValueError: the recording can't be read, or is too short: no clip is to blame.
     """
     waveform = _load(path, sample_rate_hz)
     first, last = (round(bound * len(waveform)) for bound in STRETCHES[split])
     stretch = waveform[first:last]
     if not len(stretch):
-        raise wav.Rejected("no_samples", f"the noise is too short to give {split} a part of it")
+        raise ValueError(f"background noise {path} is too short to give {split} a part of it")
     start = round(where * max(0, len(stretch) - num_samples))
     return np.resize(stretch[start : start + num_samples], num_samples)
 
@@ -40,7 +41,12 @@ def excerpt(
 def _load(path: str, sample_rate_hz: int) -> NDArray[np.float32]:
     # A minute at 16 kHz is 4 MB; Speech Commands has six. Every worker uses them again and again.
     content = read_ahead.read_file(path)
-    if isinstance(content, wav.Rejected):
-        raise content
-    audio = wav.decode(content)
+    try:
+        if isinstance(content, wav.Rejected):
+            raise content
+        audio = wav.decode(content, max_seconds=math.inf)  # its bytes bound it
+    except wav.Rejected as rejection:
+        raise ValueError(
+            f"background noise {path} can't be used: {rejection.detail}"
+        ) from rejection
     return mono_at_rate(audio.samples, audio.sample_rate_hz, sample_rate_hz)

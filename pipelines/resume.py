@@ -1,15 +1,16 @@
 """Which shards need not be made again: those that were finished from the very same things.
 
 Every part of the manifest carries a proof: the fingerprint of all that shaped its shard, and the
-shard's summary. A part is renamed into place after its shard, so a proof means a whole shard.
+shard's summary. A part is renamed into place after its shard, and one job at a time may write to a
+folder, so a proof means a whole shard.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import xxhash
@@ -18,7 +19,16 @@ from kws_model import frontend
 from kws_model.dataset_info import Shard
 from pipelines import manifest
 from pipelines.corpus import Recording
-from pipelines.job import Job, list_placed, plan_dataset, records_of, silences, split_and_word
+from pipelines.job import (
+    Job,
+    as_duplicate,
+    content_key,
+    list_placed,
+    plan_dataset,
+    records_of,
+    silences,
+    split_and_word,
+)
 from pipelines.shard_plan import Plan, ShardKey
 
 # Raise it when decoding, or what is stored beside the features, changes.
@@ -60,39 +70,48 @@ class ShardSummary:
 class Fingerprint:
     """All that shapes one shard, in 16 bytes, whatever the order that recordings come in."""
 
-    def __init__(self, job: Job, plan: Plan) -> None:
-        self._settings = settings_fingerprint(job, plan)
+    def __init__(self, split: str, job: Job, plan: Plan) -> None:
+        self._settings = settings_fingerprint(split, job, plan)
         self._sum = 0
 
     def add(self, recording: Recording) -> None:
         """Adds a recording: its names, and its file's size and time of change."""
-        try:
-            status = os.stat(recording.path)
-            file = (status.st_size, status.st_mtime_ns)
-        except OSError:
-            file = None
         # A sum does not depend on the order, and counts what comes twice.
-        self._sum += xxhash.xxh3_128_intdigest(repr((*recording, file)).encode())
+        fields = repr((*recording, *_size_and_time(recording.path)))
+        self._sum += xxhash.xxh3_128_intdigest(fields.encode())
 
     def hexdigest(self) -> str:
         """32 hex digits."""
         return xxhash.xxh3_128_hexdigest(f"{self._settings}/{self._sum}".encode())
 
 
-def settings_fingerprint(job: Job, plan: Plan) -> str:
-    """What shapes every shard alike: the spec, the rules, the seed, the plan and this code."""
-    settings = {
+def settings_fingerprint(split: str, job: Job, plan: Plan) -> str:
+    """What shapes every shard of a split alike: the spec, the plan, the seed and this code.
+
+    Only what does: another number of mel bins leaves spectrograms as they are.
+    """
+    settings: dict[str, Any] = {
         "versions": (VERSION, frontend.VERSION),
-        "spec": job.spec.to_dict(),
+        "spec": job.spec.shaping(),
         "seed": job.seed,
         "max_seconds": job.max_seconds,
-        "copies": dataclasses.asdict(job.copy_rule),
         "labels": plan.labels,
-        "num_shards": plan.num_shards,
-        "noises": plan.noises if job.copy_rule.copies else (),
+        "num_shards": plan.num_shards[split],
         "name": job.name,
     }
+    if split == "train" and job.copy_rule.copies:
+        settings["copies"] = dataclasses.asdict(job.copy_rule)
+        settings["noises"] = [(*noise, *_size_and_time(noise[1])) for noise in plan.noises]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _size_and_time(path: str) -> tuple[int, int]:
+    """A file's bytes and time of change in ns; (-1, -1) if it is not there."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def proof(fingerprint: str, summary: ShardSummary) -> dict[bytes, bytes]:
@@ -104,10 +123,13 @@ def proof(fingerprint: str, summary: ShardSummary) -> dict[bytes, bytes]:
 def finished(key: ShardKey, fingerprint: str, job: Job) -> ShardSummary | None:
     """The summary of a shard that is finished and would be made the same; else None.
 
-    With `job.verify` its checksum is computed from its bytes, too.
+    With `job.verify` the shard's checksum is computed from its bytes, and the part read whole.
     """
-    found = manifest.read_proof(os.path.join(job.output, manifest.part_filename(*key)))
+    part = os.path.join(job.output, manifest.part_filename(*key))
+    found = manifest.read_proof(part)
     if found.get(b"kws_fingerprint") != fingerprint.encode():
+        return None
+    if job.verify and not manifest.is_whole(part):
         return None
     summary = ShardSummary.from_dict(json.loads(found[b"kws_summary"]))
     return summary if summary.shard is None or _is_whole(summary.shard, job) else None
@@ -133,23 +155,39 @@ def file_checksum(path: str) -> str:
 
 
 def count_changed_shards(job: Job) -> tuple[int, int]:
-    """How many shards of a dataset would be made anew, and how many there are; no sound is read.
+    """How many shards of a dataset would be made anew, and how many there are.
 
-    Names are listed twice, to count and to compare, and never held: memory does not grow with them.
+    Names are listed again for each purpose, and never held, so memory does not grow with them; nor
+    is sound read, but to find duplicates.
     """
-    counts = Counter(split_and_word(recording) for recording in list_placed(job))
+    firsts = first_of_each_content(job) if job.drop_duplicates else None
+    counts = Counter(split_and_word(recording) for recording in _listed(job, firsts))
     noises = [r for r in list_placed(job) if r.exclusion == "background_noise"]
     plan = plan_dataset(counts.items(), noises, job)
-    fingerprints: dict[ShardKey, Fingerprint] = defaultdict(lambda: Fingerprint(job, plan))
-    for key in plan.shard_keys():
-        fingerprints[key]  # those without recordings as well
-    for key, record in _all_records(job, plan):
+    fingerprints = {key: Fingerprint(key[0], job, plan) for key in plan.shard_keys()}
+    for recording in _listed(job, firsts):
+        for key, record in records_of(recording, job, plan):
+            fingerprints[key].add(record)
+    for key, record in silences(job, plan):
         fingerprints[key].add(record)
     changed = [k for k, f in fingerprints.items() if finished(k, f.hexdigest(), job) is None]
     return len(changed), len(fingerprints)
 
 
-def _all_records(job: Job, plan: Plan) -> Iterable[tuple[ShardKey, Recording]]:
+def first_of_each_content(job: Job) -> dict[str, Recording]:
+    """The recording that stands for each content, where duplicates are dropped."""
+    firsts: dict[str, Recording] = {}
     for recording in list_placed(job):
-        yield from records_of(recording, job, plan)
-    yield from silences(job, plan)
+        key = content_key(recording)
+        firsts[key] = min(recording, firsts.get(key, recording))
+    return firsts
+
+
+def _listed(job: Job, firsts: dict[str, Recording] | None) -> Iterator[Recording]:
+    """Every recording, placed; with `firsts`, those that have the same content excluded."""
+    if firsts is None:
+        yield from list_placed(job)
+        return
+    kept = set(firsts.values())
+    for recording in list_placed(job):
+        yield recording if recording in kept else as_duplicate(recording)

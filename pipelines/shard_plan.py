@@ -33,8 +33,8 @@ class Sizing:
     def __post_init__(self) -> None:
         if self.num_shards is not None and not 1 <= self.num_shards <= 99_999:
             raise ValueError(f"--num_shards must be from 1 to 99999; got {self.num_shards}")
-        if not self.shard_mb > 0:
-            raise ValueError(f"--shard_mb must be positive; got {self.shard_mb}")
+        if not 0.001 <= self.shard_mb <= 1e9:
+            raise ValueError(f"--shard_mb must be from 0.001 to 1e9; got {self.shard_mb}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import xxhash  # XXH3 measured 0.5 us a clip, SHA-256 25.
@@ -53,7 +53,7 @@ def write_shard(
       OSError: a file can't be written (a full disk, say); nothing half-written is left.
     """
     ordered = sorted(recordings, key=lambda r: (order_key(r.id, job.seed), r.id, r.path))
-    fingerprint = resume.Fingerprint(job, plan)
+    fingerprint = resume.Fingerprint(key[0], job, plan)
     for recording in ordered:
         fingerprint.add(recording)
     if summary := resume.finished(key, fingerprint.hexdigest(), job):
@@ -88,7 +88,8 @@ class _ShardWriter:
         self._label_index = {label: index for index, label in enumerate(plan.labels)}
         self._frontend = Frontend(job.spec)
         is_fixed = job.spec.clip_ms is not None
-        self._least_samples = job.spec.clip_samples if is_fixed else job.spec.frame_length
+        shortest = 1 if job.spec.feature == "waveform" else job.spec.frame_length
+        self._least_samples = job.spec.clip_samples if is_fixed else shortest
         self._most_samples = job.spec.clip_samples if is_fixed else math.inf
         self._hash = xxhash.xxh3_128()
         self._num_bytes = self._num_records = 0
@@ -109,20 +110,18 @@ class _ShardWriter:
                 yield _row(recording, "rejected", rejection.reason, detail=rejection.detail)
 
     def _append(self, recording: Recording, content: bytes) -> manifest.Row:
-        job, offset, index = self._job, self._num_bytes, self._num_records
+        if recording.label == classes.SILENCE:
+            waveform = classes.silence(recording, self._job.spec, seed=self._job.seed)
+            return self._made(recording, waveform, **clip.levels(waveform))
+        job, spec = self._job, self._job.spec
         audio = wav.decode(content, max_seconds=job.max_seconds)
         made = clip.make_clip(
-            audio, job.spec.sample_rate_hz, start_s=recording.start_s, end_s=recording.end_s
+            audio, spec.sample_rate_hz, start_s=recording.start_s, end_s=recording.end_s
         )
-        self._write(recording, self._frontend.one(self._waveform(recording, made.mono)))
-        return manifest.Row(
-            *_names(recording),
-            "made",
-            copy=recording.copy,
-            shard=self._filename,
-            record=index,
-            offset=offset,
-            length=self._num_bytes - offset,
+        waveform = self._waveform(recording, made.mono)
+        return self._made(
+            recording,
+            waveform,
             content_xxh3=xxhash.xxh3_128_digest(content),
             sample_rate_hz=audio.sample_rate_hz,
             num_channels=audio.samples.shape[1],
@@ -135,15 +134,27 @@ class _ShardWriter:
             mixed_down=made.mixed_down,
             padded=len(made.mono) < self._least_samples,
             trimmed=len(made.mono) > self._most_samples,
-            peak_dbfs=made.peak_dbfs,
-            rms_dbfs=made.rms_dbfs,
+            **clip.levels(waveform if recording.copy else made.mono),
+        )
+
+    def _made(self, recording: Recording, waveform: clip.Float32, **facts: Any) -> manifest.Row:
+        """Appends the record of a waveform and returns its row."""
+        offset, index = self._num_bytes, self._num_records
+        self._write(recording, self._frontend.one(waveform))
+        return manifest.Row(
+            *_names(recording),
+            "made",
+            copy=recording.copy,
+            shard=self._filename,
+            record=index,
+            offset=offset,
+            length=self._num_bytes - offset,
+            **facts,
         )
 
     def _waveform(self, recording: Recording, mono: clip.Float32) -> clip.Float32:
         """The clip as its feature is computed from, float32 [samples]."""
         job, spec = self._job, self._job.spec
-        if recording.label == classes.SILENCE:
-            return classes.silence(recording, spec, seed=job.seed)
         if recording.copy:
             rule, noises = job.copy_rule, self._plan.noises
             mono = copies.augment(mono, recording, rule, seed=job.seed, spec=spec, noises=noises)

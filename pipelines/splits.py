@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import posixpath
 import re
 from typing import Literal
 
@@ -28,8 +29,10 @@ SYNONYMS = {
 class SplitRule:
     """How recordings are divided.
 
-    `speaker_hash` is the rule published with Speech Commands; `lists` reads its two lists from the
-    corpus's folder; `random` draws from the recording's id and the seed; `column` is the table's.
+    `speaker_hash` is the rule published with Speech Commands: of the speaker, where the file's name
+    (<speaker>_nohash_<take>) or the table gives one, else of the file's name. `lists` reads its two
+    lists from the corpus's folder; `random` draws from the recording's id and the seed; `column` is
+    the table's.
     """
 
     split: Literal["speaker_hash", "lists", "random", "column"] = "speaker_hash"
@@ -122,5 +125,6 @@ def _listed_split(recording: Recording, root: str) -> str:
 @functools.lru_cache(maxsize=8)
 def _read_list(root: str, split: str) -> frozenset[str]:
     # Read where it is used: a list sent with the job would make its graph grow with the corpus.
-    with open(os.path.join(root, LISTS[split]), encoding="utf-8") as file:
-        return frozenset(line.strip() for line in file if line.strip())
+    with open(os.path.join(root, LISTS[split]), encoding="utf-8-sig") as file:
+        names = (line.strip().replace("\\", "/") for line in file)
+        return frozenset(posixpath.normpath(name) for name in names if name)

@@ -101,9 +101,9 @@ def lineup(options: Options, output: str) -> tuple[dict[str, Callable[[], Any]],
     return contestants, clips
 
 
-def run_engine(source: str, output: str) -> None:
-    """`kws prepare` without the start of Python and the imports."""
-    flags = ["--input", source, "--output", output]
+def run_engine(source: str, output: str, *, workers: int = 0) -> None:
+    """`kws prepare` without the start of Python and the imports; 0 workers are all cores."""
+    flags = ["--input", source, "--output", output, "--", f"--direct_num_workers={workers}"]
     options = cli.parse(prepare_dataset.Options, flags, command="prepare")
     with contextlib.redirect_stderr(io.StringIO()):
         prepare_dataset.check_paths(options)

@@ -83,12 +83,48 @@ def test_a_dataset_of_nothing_is_refused_whatever_is_allowed():
 
 
 def test_only_this_dataset_s_files_are_removed(tmp_path):
-    ours = ["kws-train.tfrecord-00000-of-00002", "manifest/part-train-00001.parquet", "plan.json"]
-    ours += ["dataset_info.json.unfinished-0f", "kws-test.tfrecord-00000-of-00001.unfinished-0f"]
-    theirs = ["notes.txt", "other-train.tfrecord-00000-of-00001", "manifest/readme", "x.json"]
+    ours = [
+        "kws-train.tfrecord-00000-of-00002",
+        "manifest/part-train-00001.parquet",
+        "x-test.tfrecord-00000-of-00001",
+    ]
+    theirs = ["notes.txt", "all.tfrecord", "plan.json", "manifest/part-00000-a.snappy.parquet"]
     os.mkdir(tmp_path / "manifest")
     for name in (*ours, *theirs, "kws-train.tfrecord-00001-of-00002"):
         (tmp_path / name).touch()
-    account.remove_files(str(tmp_path), "kws", keep={"kws-train.tfrecord-00001-of-00002"})
+    account.remove_files(str(tmp_path), keep={"kws-train.tfrecord-00001-of-00002"})
     left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     assert left == {*theirs, "kws-train.tfrecord-00001-of-00002"}
+
+
+def test_one_job_at_a_time_writes_to_a_folder(tmp_path):
+    output = str(tmp_path / "out")
+    with (
+        account.only_writer(output),
+        pytest.raises(ValueError, match="another kws prepare is writing"),
+        account.only_writer(output),
+    ):
+        pass
+    assert os.listdir(output) == ["manifest"]
+
+
+def test_a_folder_of_something_else_is_not_touched(tmp_path):
+    (tmp_path / "plan.json").write_text("mine")
+    (tmp_path / "a.unfinished-1").write_text("mine")
+    with (
+        pytest.raises(ValueError, match="holds something else than a dataset"),
+        account.only_writer(str(tmp_path)),
+    ):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["a.unfinished-1", "plan.json"]
+
+
+def test_a_job_that_fails_leaves_its_mark_and_nothing_half_written(tmp_path):
+    output = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt), account.only_writer(str(output)):
+        (output / "kws-train.tfrecord-00000-of-00001.unfinished-0a").touch()
+        (output / "kws-train.tfrecord-00000-of-00001").touch()
+        raise KeyboardInterrupt
+    left = {path.name for path in output.iterdir()}
+    assert left == {account.LOCK, "manifest", "kws-train.tfrecord-00000-of-00001"}
+    assert account.is_ours(str(output))

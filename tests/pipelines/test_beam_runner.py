@@ -1,11 +1,9 @@
-import os
-
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions
 
 from pipelines import beam_runner
 
-CORES = len(os.sched_getaffinity(0))
+CORES = beam_runner.cores()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 
 import pyarrow as pa
@@ -40,10 +41,15 @@ def test_words_are_the_folders_and_only_audio_files_are_recordings(tmp_path):
 
 
 def test_recordings_that_are_no_words_are_found_and_excluded_with_a_reason(tmp_path):
-    source = touch(tmp_path, "_background_noise_/tap.wav", "loose.wav", "go/a.wav")
+    source = touch(
+        tmp_path, "_background_noise_/tap.wav", "_old/spoken.wav", " go/b.wav", "loose.wav"
+    )
+    touch(tmp_path, "go/a.wav")
     reasons = {recording.id: recording.exclusion for recording in list_recordings(source)}
     assert reasons == {
         "_background_noise_/tap.wav": "background_noise",
+        "_old/spoken.wav": "not_a_word",
+        " go/b.wav": "bad_name",
         "loose.wav": "no_label",
         "go/a.wav": "",
     }
@@ -100,6 +106,11 @@ def test_absolute_paths_in_a_table_stay(tmp_path):
     [
         ("path\na.wav\n", "no column label; it has: path"),
         ("path,label\n,go\n", "row 1: column 'path' is missing or empty"),
+        ("path,label\na.wav,go\nb.wav, go\n", "row 2: label ' go' has spaces around it"),
+        ("path,label\na.wav,_silence_\n", "row 1: label '_silence_' .*starts with _"),
+        ("path,label,id\na.wav,go,x#1\n", "row 1: id 'x#1' ends as an augmented copy's does"),
+        ("path,label\na\0.wav,go\n", "row 1: column 'path' holds .*, which is no text"),
+        ("path,label\n" + "a" * 200_000 + ",go\n", "row 1: field larger than field limit"),
         ("path,label,start_s\na.wav,go,soon\n", "row 1: could not convert string to float"),
         ("path,label,start_s\na.wav,go,-1\n", "row 1: a time is -1"),
         ("path,label,start_s,end_s\na.wav,go,2,1\n", "row 1: start_s 2.0 is not before end_s 1.0"),
@@ -128,3 +139,36 @@ def test_an_input_that_cannot_be_used_is_refused_before_the_job(tmp_path, name, 
     touch(tmp_path, "file.txt")
     with pytest.raises(ValueError, match=message):
         check_source(str(tmp_path / name))
+
+
+def test_lines_of_json_that_are_no_rows_are_refused(tmp_path):
+    for number, (text, message) in enumerate(
+        [
+            ('["a.wav", "go"]\n', "row 1: expected"),
+            ('{"path": "a.wav", "lable": "go"}\n', "has no column label"),
+            ('{"path": "a.wav",\n', "row 1: Expecting"),
+            ('{"path": "\\ud800", "label": "go"}\n', "row 1: column 'path' holds"),
+        ]
+    ):
+        table = tmp_path / f"{number}.jsonl"
+        table.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            list(list_recordings(str(table)))
+
+
+def test_links_that_lead_in_circles_are_followed_once(tmp_path):
+    source = touch(tmp_path, "a/x.wav", "c/y.wav")
+    (tmp_path / "a" / "b").symlink_to(tmp_path / "c")
+    (tmp_path / "c" / "d").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "self.wav").symlink_to(tmp_path / "a" / "self.wav")
+    found = {recording.id for recording in list_recordings(source)}
+    assert {"a/x.wav", "c/y.wav", "a/b/y.wav", "c/d/x.wav", "a/self.wav"} <= found
+    assert len(found) < 10
+
+
+def test_a_name_that_is_no_utf8_is_found_and_excluded(tmp_path):
+    (tmp_path / "go").mkdir()
+    with open(os.fsencode(str(tmp_path / "go")) + b"/\xff.wav", "wb"):
+        pass
+    (recording,) = list_recordings(str(tmp_path))
+    assert (recording.id, recording.exclusion) == ("go/\\udcff.wav", "bad_name")

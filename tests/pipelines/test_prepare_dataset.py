@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from kws_model.dataset_info import DatasetInfo
+from pipelines import account
 from tests.pipelines.recordings import tone, wav_bytes, write_corpus
 
 FEATURES = ("--feature", "log_mel")
@@ -73,12 +74,12 @@ def test_every_recording_found_is_in_the_manifest_and_the_counts_reconcile(corpu
     assert len(rows) == len(found) == 104
     assert rows["status"].value_counts().to_dict() == {"made": 102, "rejected": 1, "excluded": 1}
     assert dict(zip(rows["id"], rows["reason"], strict=True))["up/bad_nohash_0.wav"] == "empty"
-    account = DatasetInfo.read(dataset).account
-    assert account["found"] == 104
-    assert account["rejected"] == {"empty": 1}
-    assert account["excluded"] == {"background_noise": 1}
+    told = DatasetInfo.read(dataset).account
+    assert told["found"] == 104
+    assert told["rejected"] == {"empty": 1}
+    assert told["excluded"] == {"background_noise": 1}
     made = rows[rows["status"] == "made"].groupby(["split", "label"]).size()
-    counted = {(s, w): n for s, words in account["splits"].items() for w, n in words.items()}
+    counted = {(s, w): n for s, words in told["splits"].items() for w, n in words.items()}
     assert made.to_dict() == counted
 
 
@@ -139,7 +140,7 @@ def test_a_finished_dataset_is_changed_only_when_asked(corpus, dataset, tmp_path
     assert kws_prepare(*flags, "--num_shards", 7).returncode == 0
     before = digests(output)
     line = fails(*flags, status=1)
-    assert "holds a finished dataset, and 4 of 4 shards would change: pass --overwrite" in line
+    assert "holds a finished dataset, and 3 of 4 shards would change: pass --overwrite" in line
     assert digests(output) == before
     assert kws_prepare(*flags, "--overwrite").returncode == 0
     assert digests(output) == digests(dataset)  # no shard of seven is left
@@ -150,7 +151,7 @@ def test_an_unchanged_dataset_is_left_alone_without_starting_a_job(corpus, datas
     for flags in ((), ("--overwrite",)):
         done = kws_prepare("--input", corpus, "--output", dataset, *FEATURES, *flags)
         assert done.returncode == 0
-        assert "is up to date: nothing of" in done.stdout
+        assert "is up to date: no shard would change" in done.stdout
         assert done.stderr == ""
     assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*")} == before
 
@@ -158,6 +159,7 @@ def test_an_unchanged_dataset_is_left_alone_without_starting_a_job(corpus, datas
 def test_an_unfinished_dataset_is_completed(corpus, dataset, tmp_path):
     output = tmp_path / "sc"
     output.mkdir()
+    (output / account.LOCK).touch()  # what every job that did not end leaves
     (output / "kws-train.tfrecord-00000-of-00001").write_bytes(b"half of a shard")
     (output / "kws-train.tfrecord-00003-of-00099.unfinished-0a").write_bytes(b"junk")
     assert kws_prepare("--input", corpus, "--output", output, *FEATURES).returncode == 0
@@ -344,12 +346,53 @@ def test_the_twelve_classes_of_the_literature_are_one_command(corpus, tmp_path):
     info = DatasetInfo.read(output)
     assert info.labels == ("_silence_", "_unknown_", "up", "go")
     rows = pd.read_parquet(output / "manifest")
-    account = info.account
-    assert account["found"] + account["generated"]["silence"] == len(rows)
+    told = info.account
+    assert told["found"] + told["generated"]["silence"] == len(rows)
     made = rows[rows["status"] == "made"]
     assert set(made.query("label == '_unknown_'")["word"]) == {"stop"}
-    assert len(made.query("label == '_silence_'")) == account["generated"]["silence"] > 0
-    assert account["excluded"]["not_sampled"] == len(rows.query("reason == 'not_sampled'"))
+    assert len(made.query("label == '_silence_'")) == told["generated"]["silence"] > 0
+    assert told["excluded"]["not_sampled"] == len(rows.query("reason == 'not_sampled'"))
+
+
+def test_a_changed_noise_changes_the_copies_made_with_it(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", speakers=12)
+    noise = corpus / "_background_noise_" / "hum.wav"
+    noise.parent.mkdir()
+    noise.write_bytes(wav_bytes(tone("hum", num_samples=40_000)))
+    flags = ("--input", corpus, *FEATURES, "--copies", 1, "--output")
+    assert kws_prepare(*flags, tmp_path / "out").returncode == 0
+    noise.write_bytes(wav_bytes(tone("another", num_samples=50_000)))
+    assert kws_prepare(*flags, tmp_path / "out", "--overwrite").returncode == 0
+    assert kws_prepare(*flags, tmp_path / "fresh").returncode == 0
+    assert digests(tmp_path / "out", "kws-*") == digests(tmp_path / "fresh", "kws-*")
+
+
+def test_noise_that_cannot_be_read_is_blamed_itself(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", speakers=3)
+    (corpus / "_background_noise_").mkdir()
+    (corpus / "_background_noise_" / "junk.wav").write_bytes(b"junk")
+    flags = ("--input", corpus, "--output", tmp_path / "out", *FEATURES, "--silence_percent", 90)
+    line = fails(*flags, status=1)
+    assert "_background_noise_/junk.wav can't be used" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [(("--wanted_words", "gogo"), 1), (("--num_mel_bins", 200), 2), (("--shard_mb", "inf"), 2)],
+)
+def test_a_mistake_leaves_a_finished_dataset_finished(corpus, dataset, flags, status):
+    before = digests(dataset)
+    fails("--input", corpus, "--output", dataset, *FEATURES, "--overwrite", *flags, status=status)
+    assert digests(dataset) == before
+
+
+def test_another_name_replaces_the_shards_of_the_old_one(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", speakers=5)
+    flags = ("--input", corpus, "--output", tmp_path / "out", *FEATURES)
+    assert kws_prepare(*flags).returncode == 0
+    assert kws_prepare(*flags, "--name", "other", "--overwrite").returncode == 0
+    names = {path.name.split("-")[0] for path in (tmp_path / "out").glob("*.tfrecord-*")}
+    assert names == {"other"}
 
 
 def test_duplicates_are_dropped_and_the_first_id_wins(tmp_path):
@@ -363,6 +406,8 @@ def test_duplicates_are_dropped_and_the_first_id_wins(tmp_path):
     assert rows.loc[f"go/{first.name}", "status"] == "made"
     dropped = rows.loc[f"go/{second.name}"]
     assert (dropped["status"], dropped["reason"]) == ("excluded", "duplicate")
+    again = kws_prepare(*flags)
+    assert (again.returncode, "is up to date" in again.stdout) == (0, True)
 
 
 def test_the_options_that_shaped_a_dataset_are_in_it(dataset, corpus):

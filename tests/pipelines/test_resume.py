@@ -48,7 +48,7 @@ def clips(tmp_path) -> list[Recording]:
 
 
 def fingerprint(clips: list[Recording], job: Job, plan: Plan = PLAN) -> str:
-    total = Fingerprint(job, plan)
+    total = Fingerprint("train", job, plan)
     for clip in clips:
         total.add(clip)
     return total.hexdigest()
@@ -72,7 +72,7 @@ def change_seed(job, clips):
 
 
 def change_copies(job, clips):
-    return dataclasses.replace(job, copy_rule=CopyRule(copy_gain_db=1)), clips
+    return dataclasses.replace(job, copy_rule=CopyRule(copies=1)), clips
 
 
 def change_a_name(job, clips):

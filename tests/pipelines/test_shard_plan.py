@@ -78,7 +78,7 @@ def test_nothing_to_make_is_refused():
     [
         ({"num_shards": 0}, "--num_shards must be from 1"),
         ({"num_shards": 100_000}, "--num_shards must be from 1"),
-        ({"shard_mb": 0}, "--shard_mb must be positive"),
+        ({"shard_mb": 0}, "--shard_mb must be from 0.001"),
     ],
 )
 def test_impossible_sizes_are_refused(sizing, message):

@@ -486,8 +486,8 @@ if CORPORA := corpora_dir():
     assert len(MANGLED) == 22
     REASONS_FOUND |= dict.fromkeys(MANGLED, "mangled")
 
-    # libsndfile takes these four-byte containers for packed three-byte samples; hound's own test
-    # lists what they hold.
+    # libsndfile takes these four-byte containers for packed three-byte samples; the values below
+    # were read from the bytes by hand.
     HOUND_24_IN_32 = "ruuda+hound/pcmwaveformat-24bit-4byte-48kHz-stereo.wav"
 
     @pytest.mark.parametrize("path", sorted(ROWS.keys() - REASONS_FOUND.keys() - {HOUND_24_IN_32}))
@@ -500,7 +500,7 @@ if CORPORA := corpora_dir():
         with pytest.raises(wav.Rejected, match=f"^{REASONS_FOUND[path]}: "):
             wav.decode((EDGE_CASES / path).read_bytes())
 
-    def test_hounds_24_bits_in_four_bytes_are_what_hound_says():
+    def test_24_bits_in_four_bytes_are_read_by_their_padding():
         audio = wav.decode((EDGE_CASES / HOUND_24_IN_32).read_bytes())
         expected = [[-96, 23052], [8388607, -8360672]]
         np.testing.assert_array_equal(audio.samples * 2**23, expected)
