@@ -5,6 +5,7 @@ Recording(id='bed/00176480_nohash_0.wav', path='speech_commands/bed/00176480_noh
 """
 
 import csv
+import functools
 import json
 import os
 import re
@@ -92,9 +93,10 @@ def list_folder(folder: str) -> Iterator[Recording]:
     for name in _audio_files(root):
         word = name.partition("/")[0] if "/" in name else ""
         exclusion = _exclusion(word)
-        shown = name.encode(errors="backslashreplace").decode()
-        if shown != name:  # Python's stand-ins for bytes that are no UTF-8: no string elsewhere
-            exclusion, name = "bad_name", shown
+        if not name.isascii():
+            shown = name.encode(errors="backslashreplace").decode()
+            if shown != name:  # Python's stand-ins for bytes that are no UTF-8: no string elsewhere
+                exclusion, name = "bad_name", shown
         yield Recording(
             id=name,
             path=f"{root}/{name}",
@@ -104,6 +106,7 @@ def list_folder(folder: str) -> Iterator[Recording]:
         )
 
 
+@functools.lru_cache(maxsize=4096)
 def _exclusion(word: str) -> str:
     if not word:
         return "no_label"

@@ -3,6 +3,7 @@
 import collections
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -23,14 +24,27 @@ MAX_FILE_BYTES = 1 << 29
 BATCH_FILES = 32  # a future for every file measured 8 % of a clip's time
 BATCH_BYTES = 16_000_000  # the rest of a batch of large files is read when its turn comes
 THREADS = 2
+TRIED_FILES, FAST_SECONDS = 8, 100e-6  # a file of a page cache takes some 10 us
 
 
 def read_ahead(paths: Sequence[str]) -> Iterator[bytes | Rejected]:
     """Yields the content of each file, in order; what can't be read is yielded as a `Rejected`.
 
     Threads keep `THREADS` batches ahead of the caller, which hides the latency of a disk or of a
-    mounted store behind the computing. At most `BATCH_BYTES` and one file are held per batch.
+    mounted store behind the computing. At most `BATCH_BYTES` and one file are held per batch. Where
+    the first files come at once, from the page cache say, threads would only cost: 5 % of a clip.
     """
+    started = time.perf_counter()
+    tried = [read_file(path) for path in paths[:TRIED_FILES]]
+    is_fast = time.perf_counter() - started < TRIED_FILES * FAST_SECONDS
+    yield from tried
+    if is_fast:
+        yield from map(read_file, paths[TRIED_FILES:])
+        return
+    yield from _read_in_threads(paths[TRIED_FILES:])
+
+
+def _read_in_threads(paths: Sequence[str]) -> Iterator[bytes | Rejected]:
     batches = (paths[i : i + BATCH_FILES] for i in range(0, len(paths), BATCH_FILES))
     pending: collections.deque[tuple[Sequence[str], Future[list[bytes | Rejected]]]]
     pending = collections.deque()

@@ -6,6 +6,11 @@ from pipelines import read_ahead
 from pipelines.wav import Rejected
 
 
+@pytest.fixture(params=[0.0, 1.0], ids=["in threads", "at once"], autouse=True)
+def fast_seconds(request, monkeypatch):
+    monkeypatch.setattr(read_ahead, "FAST_SECONDS", request.param)
+
+
 def test_files_come_in_order_whatever_their_number(tmp_path):
     paths = []
     for number in range(read_ahead.BATCH_FILES * 5 + 1):
