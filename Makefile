@@ -53,6 +53,8 @@ bench: install
 	$(BIN)/python -m tests.benchmarks.bench_prepare
 	$(BIN)/python -m tests.benchmarks.bench_read
 	$(BIN)/python -m tests.benchmarks.bench_memory
+	$(BIN)/python -m tests.benchmarks.bench_workers
+	$(BIN)/python -m tests.benchmarks.bench_scale --folder /tmp/kws-scale
 
 constraints: install
 	$(BIN)/uv pip compile setup.py --all-extras --universal --python-version 3.11 --no-header --no-annotate --output-file constraints.txt --upgrade

@@ -62,11 +62,7 @@ def share_out(
 ) -> Shares:
     """How many clips of which class each split gets.
 
-    Args:
-      counts: recordings per (split, word).
-      rule: which words are wanted.
-      noises: the recordings of background noise.
-      source: the corpus, for messages.
+    `counts` are of recordings, per (split, word); `source` is for messages.
 
     Raises:
       ValueError: a wanted word has no recordings, or silence is wanted and there is no noise.
@@ -83,23 +79,27 @@ def share_out(
     wanted_counts = {split: sum(by_split[split][word] for word in wanted) for split in SPLITS}
     others = {split: by_split[split].total() - wanted_counts[split] for split in SPLITS}
     unknown = {
-        split: min(1.0, wanted_counts[split] * rule.unknown_percent / 100 / others[split])
-        if others[split]
-        else 0.0
+        split: _fraction(wanted_counts[split] * rule.unknown_percent / 100, of=others[split])
         for split in SPLITS
     }
     return Shares(
-        labels=(
-            *([SILENCE] if rule.silence_percent else []),
-            *([UNKNOWN] if rule.unknown_percent else []),
-            *wanted,
-        ),
+        labels=_labels(rule, wanted),
         num_words={s: wanted_counts[s] + round(unknown[s] * others[s]) for s in SPLITS},
         num_silences={s: round(wanted_counts[s] * rule.silence_percent / 100) for s in SPLITS},
         unknown_fraction=unknown,
         num_found=sum(words.total() for words in by_split.values()),
         noises=noise_paths,
     )
+
+
+def _fraction(part: float, *, of: int) -> float:
+    return min(1.0, part / of) if of else 0.0
+
+
+def _labels(rule: ClassRule, words: tuple[str, ...]) -> tuple[str, ...]:
+    silence = (SILENCE,) if rule.silence_percent else ()
+    unknown = (UNKNOWN,) if rule.unknown_percent else ()
+    return (*silence, *unknown, *words)
 
 
 def _check_words(rule: ClassRule, found: set[str], source: str) -> None:

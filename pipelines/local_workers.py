@@ -78,10 +78,11 @@ def _serve(control_address: str, worker_id: str) -> None:
 def _register() -> Any:
     """Tells Beam of the environment and its worker handler; returns the environment's class.
 
-    Inside a function because this module must be importable before Beam is.
+    Inside functions because this module must be importable before Beam is.
     """
-    from apache_beam.runners.portability.fn_api_runner import worker_handlers
     from apache_beam.transforms import environments
+
+    _register_handler()
 
     @environments.Environment.register_urn(URN, bytes)
     class ForkedEnvironment(environments.Environment):
@@ -97,6 +98,12 @@ def _register() -> Any:
             context: Any,
         ) -> "ForkedEnvironment":
             return ForkedEnvironment(capabilities, artifacts, resource_hints)
+
+    return ForkedEnvironment
+
+
+def _register_handler() -> None:
+    from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
     @worker_handlers.WorkerHandler.register_environment(URN, bytes)
     class ForkedWorkerHandler(worker_handlers.GrpcWorkerHandler):
@@ -118,8 +125,6 @@ def _register() -> Any:
                 self._stopping.set()
                 self._process.terminate()
             self._watcher.join()
-
-    return ForkedEnvironment
 
 
 def _watch(process: BaseProcess, stopping: threading.Event, control: Any) -> None:
