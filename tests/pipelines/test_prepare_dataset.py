@@ -140,7 +140,7 @@ def test_a_finished_dataset_is_changed_only_when_asked(corpus, dataset, tmp_path
     assert kws_prepare(*flags, "--num_shards", 7).returncode == 0
     before = digests(output)
     line = fails(*flags, status=1)
-    assert "holds a finished dataset, and 3 of 4 shards would change: pass --overwrite" in line
+    assert "holds a finished dataset, and 1 of 4 shards would change: pass --overwrite" in line
     assert digests(output) == before
     assert kws_prepare(*flags, "--overwrite").returncode == 0
     assert digests(output) == digests(dataset)  # no shard of seven is left
