@@ -15,7 +15,7 @@ help:
 
 install: .venv/installed
 
-# uv installs the same wheels as pip, in a tenth of the time.
+# uv installs the same wheels as pip, and sooner.
 .venv/installed: setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear .venv
@@ -34,7 +34,7 @@ demo: install
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-# The base install, without TensorFlow, and PyTorch: another environment, because its wheels are 3 GB.
+# The base install, without TensorFlow, and PyTorch: another environment, because that takes 5 GB.
 test-torch: .venv-torch/installed
 	.venv-torch/bin/python -m pytest -o addopts= tests/with_torch
 

@@ -19,7 +19,7 @@ BASE = [
     "xxhash>=3.0",
 ]
 TRAIN = [
-    "keras>=3.8",  # 3.8 is the first whose fit() reduces the loss rightly under MirroredStrategy
+    "keras>=3.8",
     "matplotlib>=3.8",
     "tensorboard>=2.18",
     "tensorflow>=2.18",

@@ -1,11 +1,10 @@
 """A dataset's data card: what is in it, what was mended, what leaks.
 
-$ kws inspect --dataset datasets/sc
-kws, log_spectrogram float16 98 x 257, fingerprint 8c5d9e3b1f0a4c2d
-65,000 found = 64,998 made + 2 rejected + 0 excluded, 3,281.2 MB in 26 shards
+$ kws inspect --dataset datasets/sc9
+kws, log_spectrogram float16 98 x 257, fingerprint 69049d824d63bd11
+5,006 found = 5,000 made + 0 rejected + 6 excluded, 252.6 MB in 19 shards
 ...
-WARNING  94 clips in 41 groups of byte-identical recordings are in more than one split: ...
-written to datasets/sc/data_card.html
+written to datasets/sc9/data_card.html
 
 The page is one file that loads nothing; the same dataset is always the same page. To read any
 record yourself: `example.read_example(dataset, shard=row.shard, offset=row.offset)`.

@@ -1,10 +1,9 @@
 """A trained model's answers for new recordings, decoded just as `kws prepare` decodes them.
 
-$ kws predict --run_dir runs/sc new/yes.wav new/talk.mp3 new/empty.wav
-recording      word          runner-ups
-new/yes.wav    yes     98.2%  left 1.1%, six 0.3%
-new/talk.mp3   go      71.0%  no 12.2%, down 8.0%  (the first 1000 of 3400 ms)
-new/empty.wav  -              not read: empty, the file has no bytes
+$ kws predict --run_dir runs/sc9 go/004ae714_nohash_0.wav _background_noise_/running_tap.wav
+recording                           word                 runner-ups
+go/004ae714_nohash_0.wav            go            95.5%  down 4.5%, left 0.0%
+_background_noise_/running_tap.wav  go            13.8%  eight 13.6%, left 12.2%  ...
 """
 
 from __future__ import annotations

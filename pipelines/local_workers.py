@@ -71,7 +71,7 @@ def _serve(control_address: str, worker_id: str) -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     from apache_beam.runners.worker.sdk_worker import SdkHarness
 
-    gc.freeze()  # Beam's million objects stay: searching them for garbage takes 0.1 s each time.
+    gc.freeze()  # Beam's objects stay: there is no garbage to search them for.
     SdkHarness(control_address, worker_id=worker_id).run()
 
 

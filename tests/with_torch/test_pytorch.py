@@ -1,6 +1,7 @@
 """The README's PyTorch snippet, in an environment that has PyTorch and no TensorFlow.
 
-`make test-torch` runs it: PyTorch's CUDA wheels are 3 GB, which nobody should wait for otherwise.
+`make test-torch` runs it: PyTorch with its CUDA libraries takes 5 GB, which nobody should wait for
+otherwise.
 """
 
 import importlib.util
