@@ -121,10 +121,12 @@ def one_line_failures() -> Iterator[None]:
     try:
         with quiet:
             yield
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         for code in local_workers.DEATHS:
             how = f"signal {-code}; 9 is what a lack of memory sends" if code < 0 else str(code)
             raise ValueError(f"a worker process died ({how}): run the command again") from error
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise ValueError(failure_line(f"{type(error).__name__}: {error}")) from error
 
 

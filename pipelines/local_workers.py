@@ -115,8 +115,8 @@ def _register_handler() -> None:
                 target=_serve, args=(self.control_address, self.worker_id), daemon=True
             )
             self._process.start()
-            self._stopping = threading.Event()
-            watched = (self._process, self._stopping, self.control_conn)
+            self._stopping, self._closing = threading.Event(), threading.Event()
+            watched = (self._process, self._stopping, self._closing, self.control_conn)
             self._watcher = threading.Thread(target=_watch, args=watched, daemon=True)
             self._watcher.start()
 
@@ -124,12 +124,17 @@ def _register_handler() -> None:
             if self._process.is_alive():
                 self._stopping.set()
                 self._process.terminate()
+            self._closing.set()
             self._watcher.join()
 
 
-def _watch(process: BaseProcess, stopping: threading.Event, control: Any) -> None:
+def _watch(
+    process: BaseProcess, stopping: threading.Event, closing: threading.Event, control: Any
+) -> None:
     """Notes a worker's death and fails the job, which might wait for the worker for ever."""
     process.join()
     if process.exitcode and not stopping.is_set():
         DEATHS.append(process.exitcode)
         control.abort(RuntimeError("a worker process died"))
+        if not closing.wait(5):  # now and then Beam waits on: for an answer, or the worker's call
+            os.kill(os.getpid(), signal.SIGINT)
